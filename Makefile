@@ -1,0 +1,51 @@
+# MigrOS for SoftRoCE. "make help" lists the targets.
+
+VARIANT ?= migros
+
+.PHONY: help tree module debs image test demo model hotpath check clean
+
+help:
+	@echo 'make tree      patched upstream trees in build/tree'
+	@echo 'make module    rdma_rxe.ko in build/ (VARIANT=stock|fixes|migros)'
+	@echo 'make debs      Debian packages of rdma-core and criu in build/debs'
+	@echo 'make image     disk image of the virtual machines'
+	@echo 'make test      all tests (TESTS="NAME..." for some: see tests/run -h)'
+	@echo 'make demo      move a running program between virtual machines'
+	@echo 'make model     check the protocol model'
+	@echo 'make hotpath   compare the machine code of the data path with stock'
+	@echo 'make check     shellcheck, checkpatch, compiler warnings, sparse'
+	@echo 'make clean     remove build/ (the cache is in ~/.cache/migros)'
+
+tree:
+	scripts/tree
+
+module:
+	@out=$$(scripts/module $(VARIANT)) && mkdir -p build && \
+		cp $$out/rdma_rxe.ko build/ && echo build/rdma_rxe.ko
+
+debs:
+	@mkdir -p build/debs
+	@for name in rdma-core criu; do \
+		out=$$(scripts/debs $$name) && cp $$out/*.deb build/debs/ || exit 1; \
+	done; ls -1 build/debs/*.deb
+
+image:
+	@scripts/image
+
+test:
+	@tests/run $(TESTS)
+
+check:
+	@scripts/check
+
+# Parts that have a script or a directory of their own.
+demo hotpath:
+	@test -x scripts/$@ || { echo 'scripts/$@ is not in this tree' >&2; exit 1; }
+	@scripts/$@
+
+model:
+	@test -f docs/model/Makefile || { echo 'docs/model is not in this tree' >&2; exit 1; }
+	@$(MAKE) --no-print-directory -C docs/model
+
+clean:
+	rm -rf build
