@@ -94,7 +94,7 @@ cached() {
 		flock "$lock"
 		if [ ! -e "$entry" ]; then
 			out=$CACHE/tmp-$kind-$key
-			as_root rm -rf "$out"
+			as_root rm -rf "$out" "$out".*
 			start=$SECONDS
 			log "building $kind-$key"
 			set +e
