@@ -1,0 +1,1 @@
+../../drivers/infiniband/sw/rxe/rxe_mig_uapi.h
