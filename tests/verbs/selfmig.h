@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * Self-migration: dump an RDMA context of this process, destroy it, and restore
+ * it in its place, as CRIU would do with the whole process.
+ */
+#ifndef SELFMIG_H
+#define SELFMIG_H
+
+#include <stddef.h>
+#include <infiniband/verbs.h>
+
+struct selfmig_info {
+	double total_ms;	/* from the dump until RESUME has returned */
+	double dump_ms;		/* the dump's part of it */
+	size_t bytes;		/* size of the image */
+	int records;
+};
+
+/*
+ * Dumps and restores ctx, which may have been used in any way, but is not used
+ * by other threads now. All handles, numbers, keys, ring addresses and fd
+ * numbers stay, so the objects made from ctx can be used as before. Only epoll
+ * and the like, which refer to files and not to fd numbers, have to be told.
+ *
+ * Needs CAP_CHECKPOINT_RESTORE. info may be NULL. Returns 0 or a negative errno
+ * value, and then selfmig_error() says what has failed. -EOPNOTSUPP and -EPERM
+ * mean that nothing has happened; after other errors, ctx may be unusable.
+ */
+int selfmig_cycle(struct ibv_context *ctx, struct selfmig_info *info);
+
+const char *selfmig_error(void);
+
+#endif /* SELFMIG_H */
