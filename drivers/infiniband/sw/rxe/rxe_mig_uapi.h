@@ -331,13 +331,13 @@ struct rxe_mig_proto {		/* protocol state of an RC QP */
 	__aligned_u64 peer_secret;
 	__aligned_u64 peer_challenge;
 	__u32 flags;		/* RXE_MIG_PROTO_* */
-	__u32 reserved;
+	__u32 resumed_epoch;	/* last epoch of the peer that was resumed */
 };
 
 #define RXE_MIG_PROTO_PEER_CAPABLE	0x1
 #define RXE_MIG_PROTO_PEER_STOPPED	0x2
 
-struct rxe_mig_qp {
+struct rxe_mig_qp_rec {
 	struct rxe_mig_rec rec;
 	__u32 pd;
 	__u32 send_cq;
