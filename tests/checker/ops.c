@@ -210,6 +210,7 @@ static bool post_credit(struct conn *c)
 	struct rx *rx = &c->rx;
 	struct tx *tx = &c->tx;
 	struct credit_msg *m = (void *)buffer_of(c, tx->wr_posted);
+	bool told = rx->mw_told || !rx->mw_ready;
 	struct ibv_sge sge = {
 		.addr = (uintptr_t)m,
 		.length = sizeof(*m),
@@ -230,7 +231,8 @@ static bool post_credit(struct conn *c)
 		wr.send_flags = IBV_SEND_INLINE;
 	tx->credited = rx->next;
 	rx->mw_told = true;
-	if (plant(PLANT_LOST_CREDIT, c, tx->credit_gen * 8)) {
+	/* not the one that announces a window: its loss ends all progress */
+	if (told && plant(PLANT_LOST_CREDIT, c, tx->credit_gen * 8)) {
 		tx->credit_gen++;
 		return true;
 	}
@@ -360,6 +362,11 @@ static bool post_next(struct conn *c)
 		tx->repeat = false;
 		return !post_op(c, &tx->again);
 	}
+	if (tx->hold && tx->credit > tx->held.n) {
+		/* the peer has looked, and missed it */
+		tx->hold = false;
+		return !post_op(c, &tx->held);
+	}
 	sched_op(&tx->sched, tx->next, &op);
 	if (!window_ready(c, &op))
 		return false;
@@ -388,7 +395,8 @@ static bool post_next(struct conn *c)
 	tx->last_notifies = notifies;
 	chk.t.posted[op.type]++;
 	chk.t.bytes += op.type == OP_FLUSH ? 0 : op.len;
-	if (tx->hold && notifies && op.n != tx->held.n) {
+	if (tx->hold && notifies && op.n != tx->held.n &&
+	    tx->held.type == OP_SEND) {
 		tx->hold = false;
 		post_op(c, &tx->held);
 	}

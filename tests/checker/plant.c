@@ -91,6 +91,7 @@ bool plant(enum plant kind, const struct conn *c, uint64_t n)
 int plant_completions(struct ibv_wc *wc, int nr, bool send)
 {
 	static uint64_t seen;
+	struct conn *c = chk.conn[0];
 	int i;
 
 	if (planted < PLANT_LOST_WC || planted > PLANT_DUP_RECV_WC || done)
@@ -104,8 +105,8 @@ int plant_completions(struct ibv_wc *wc, int nr, bool send)
 		seen++;
 		if (plant(PLANT_LOST_WC, NULL, seen) ||
 		    plant(PLANT_LOST_RECV_WC, NULL, seen) ||
-		    (tx_stopped(chk.conn[0]) && !chk.conn[0]->fin_sent &&
-		     tx_outstanding(chk.conn[0]) == 1 &&
+		    (tx_stopped(c) && !c->fin_sent &&
+		     wc[i].wr_id == c->tx.wr_posted - 1 &&
 		     plant(PLANT_LOST_LAST_WC, NULL, UINT64_MAX))) {
 			memmove(wc + i, wc + i + 1,
 				(nr - i - 1) * sizeof(*wc));
