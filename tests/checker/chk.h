@@ -96,6 +96,7 @@ struct opts {
 	enum srq_mode srq;
 	bool events;
 	bool rnr;
+	bool lone_bind;
 	bool shared;
 	unsigned int max_inline;
 	unsigned int rd_atomic;
@@ -403,6 +404,7 @@ enum plant {
 	PLANT_CORRUPT_WRITE, PLANT_STRAY_WRITE,
 	PLANT_LOST_MW_WRITE, PLANT_LOST_ATOMIC_WRITE,
 	PLANT_LOST_ATOMIC, PLANT_DUP_ATOMIC, PLANT_LOST_SWAP, PLANT_DUP_SWAP,
+	PLANT_EMPTY_READ, PLANT_EMPTY_ATOMIC,
 	PLANT_LOST_CREDIT, PLANT_DUP_CREDIT,
 	PLANT_CORRUPT_MEMORY, PLANT_STALE_READ, PLANT_CORRUPT_COUNTER,
 	PLANT_CORRUPT_SWAP,

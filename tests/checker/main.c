@@ -310,7 +310,7 @@ static bool all_closed(void)
  * Time is counted in steps of a second at most, so that neither being frozen
  * nor another host's clock ends the run or lets it stall.
  */
-static void run(void)
+static uint64_t run(void)
 {
 	uint64_t last = now_ns(), active = 0, progress_at = 0, housekeeping = 0;
 	uint64_t last_progress = 0, last_change = 0, ended = 0;
@@ -362,6 +362,7 @@ static void run(void)
 		    active - ended > END_SECONDS * SEC)
 			break;
 	}
+	return active;
 }
 
 static int agree(void)
@@ -449,6 +450,7 @@ static void destroy_all(void)
 
 static int checker(int fd)
 {
+	uint64_t active;
 	bool ok;
 
 	if (dev_open() || rdv_open(fd) || agree())
@@ -456,11 +458,11 @@ static int checker(int fd)
 	if (create_all() || connect_all())
 		return 2;
 	rdv_close();
-	run();
+	active = run();
 	/* before the totals: errors of destruction count */
 	destroy_all();
 	totals_compare();
-	progress_line(0);
+	progress_line(active);
 	ok = report();
 	return ok ? 0 : 1;
 }

@@ -285,9 +285,11 @@ static bool work_for_peer(struct conn *c)
 
 	if (!c->running || c->bye_sent || c->dead)
 		return false;
-	if (rx->mw_want && !c->tx.bind_busy)
+	if (rx->mw_want && !c->tx.bind_busy &&
+	    !(chk.o.lone_bind && tx_outstanding(c)))
 		did |= post_bind(c);
-	if (c->peer_fin || c->tx.credit_busy)
+	if (c->peer_fin || c->tx.credit_busy ||
+	    (chk.o.lone_bind && (rx->mw_want || c->tx.bind_busy)))
 		return did;
 	if ((rx->mw_ready && !rx->mw_told) ||
 	    rx->next - c->tx.credited >= chk.o.p.window / 4)
@@ -411,6 +413,8 @@ bool tx_work(struct conn *c)
 	for (i = 0; i < BURST && c->running && !c->dead; i++) {
 		if (tx_stopped(c))
 			break;
+		if (chk.o.lone_bind && (c->rx.mw_want || c->tx.bind_busy))
+			break;
 		if (c->tx.next >= c->tx.credit + chk.o.p.window)
 			break;
 		/* a planted fault may post one more */
@@ -437,6 +441,8 @@ static void check_read(struct conn *c, const struct op *op, uint8_t *buf)
 {
 	struct msg_hdr h;
 
+	if (op->len && plant(PLANT_EMPTY_READ, c, op->n))
+		poison(buf, op->len);
 	if (!poisoned(buf + op->len, GUARD))
 		fault(CORRUPTED, 1, c, "READ %llu wrote beyond its end",
 		      (unsigned long long)op->n);
@@ -535,6 +541,13 @@ static void check_result(struct conn *c, const struct op *op, uint8_t *buf)
 		break;
 	case OP_FETCH_ADD:
 	case OP_CMP_SWP:
+		if (plant(PLANT_EMPTY_ATOMIC, c, op->n))
+			poison(buf, 8);
+		if (poisoned(buf, 8)) {
+			fault(LOST, 1, c, "%s %llu completed without a result",
+			      op_name[op->type], (unsigned long long)op->n);
+			break;
+		}
 		memcpy(&val, buf, 8);
 		if (!poisoned(buf + 8, GUARD))
 			fault(CORRUPTED, 1, c, "atomic %llu beyond 8 bytes",

@@ -30,6 +30,7 @@ static const char usage[] =
 "  --inline N         bytes of inline data to ask for (256)\n"
 "  --events           wait for completion events instead of polling\n"
 "  --rnr              few receives, posted late: provokes RNR waits\n"
+"  --lone-bind        bind windows only while nothing else is in flight\n"
 "  --shared           buffers in shared instead of private memory\n"
 "Connections:\n"
 "  --device NAME      (the first one)     --port N     (1)\n"
@@ -51,7 +52,7 @@ static const char usage[] =
 enum {
 	O_SERVER = 256, O_CLIENT, O_LOOPBACK, O_QPS, O_OPS, O_SEED, O_TYPES,
 	O_MAX_MSG, O_MIN_MSG, O_WINDOW, O_MTU, O_EXTRA_OPS, O_DEPTH, O_GROUPS,
-	O_SRQ, O_INLINE, O_EVENTS, O_RNR, O_SHARED, O_DEVICE, O_PORT,
+	O_SRQ, O_INLINE, O_EVENTS, O_RNR, O_LONE_BIND, O_SHARED, O_DEVICE, O_PORT,
 	O_GID_INDEX, O_TCP_PORT, O_TIMEOUT, O_RETRY_CNT, O_RNR_RETRY,
 	O_MIN_RNR_TIMER, O_RD_ATOMIC, O_RENDEZVOUS, O_SECONDS, O_CONTROL,
 	O_OUTPUT, O_LOG, O_INTERVAL, O_STALL, O_PLANT, O_HELP,
@@ -76,6 +77,7 @@ static const struct option longopts[] = {
 	{ "inline", 1, NULL, O_INLINE },
 	{ "events", 0, NULL, O_EVENTS },
 	{ "rnr", 0, NULL, O_RNR },
+	{ "lone-bind", 0, NULL, O_LONE_BIND },
 	{ "shared", 0, NULL, O_SHARED },
 	{ "device", 1, NULL, O_DEVICE },
 	{ "port", 1, NULL, O_PORT },
@@ -249,6 +251,9 @@ void opts_parse(int argc, char **argv)
 			break;
 		case O_RNR:
 			o->rnr = true;
+			break;
+		case O_LONE_BIND:
+			o->lone_bind = true;
 			break;
 		case O_SHARED:
 			o->shared = true;

@@ -28,6 +28,8 @@ static const struct {
 	[PLANT_DUP_ATOMIC] = { "dup-atomic", "duplicated" },
 	[PLANT_LOST_SWAP] = { "lost-swap", "lost" },
 	[PLANT_DUP_SWAP] = { "dup-swap", "duplicated" },
+	[PLANT_EMPTY_READ] = { "empty-read", "lost" },
+	[PLANT_EMPTY_ATOMIC] = { "empty-atomic", "lost" },
 	[PLANT_LOST_CREDIT] = { "lost-credit", "lost" },
 	[PLANT_DUP_CREDIT] = { "dup-credit", "duplicated" },
 	[PLANT_CORRUPT_MEMORY] = { "corrupt-memory", "corrupted" },

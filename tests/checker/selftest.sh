@@ -78,7 +78,7 @@ planted() {
 }
 
 # Stock rdma_rxe breaks retried FLUSH, ATOMIC_WRITE and binds (see README).
-retry_safe=send,send_imm,write,write_imm,read,cmp_swp,fetch_add
+retry_safe=send,send_imm,send_inv,write,write_imm,write_mw,read,cmp_swp,fetch_add
 
 if [ -z "${PLANTS:-}" ]; then
 	clean "all types" --ops 200 "$@"
@@ -86,9 +86,9 @@ if [ -z "${PLANTS:-}" ]; then
 	clean "shared receive queues" --ops 200 --srq all --shared "$@"
 	clean "no shared receive queue, no inline" --ops 200 --srq none \
 		--inline 0 "$@"
-	clean "RNR waits" --ops 100 --rnr --types $retry_safe "$@"
+	clean "RNR waits" --ops 100 --rnr --lone-bind --types $retry_safe "$@"
 	clean "RNR waits, events" --ops 100 --rnr --events --qps 2 \
-		--types $retry_safe "$@"
+		--lone-bind --types $retry_safe "$@"
 	clean "long messages, small MTU" --ops 60 --qps 2 --max-msg 65536 \
 		--mtu 1024 "$@"
 fi
