@@ -85,6 +85,7 @@ static const char *device = "rxe0";
 static int gid_index = 1;
 static unsigned int rounds = 10;
 static bool use_ud = true;
+static bool mw_first;
 
 __attribute__((noreturn, format(printf, 1, 2)))
 static void die(const char *format, ...)
@@ -226,7 +227,8 @@ static void make_objects(void)
 			  IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
 			  IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_MW_BIND);
 	check(s.mr, "reg_mr");
-	check((s.mw = ibv_alloc_mw(s.pd, IBV_MW_TYPE_2)), "alloc_mw");
+	if (mw_first)
+		check((s.mw = ibv_alloc_mw(s.pd, IBV_MW_TYPE_2)), "alloc_mw");
 	check((s.channel = ibv_create_comp_channel(s.ctx)), "channel");
 	s.cq = ibv_create_cq(s.ctx, 4 * QUEUE, &s, s.channel, 0);
 	check(s.cq, "create_cq");
@@ -235,6 +237,8 @@ static void make_objects(void)
 	check((s.srq = ibv_create_srq(s.pd, &srq)), "create_srq");
 	s.qp = make_qp(IBV_QPT_RC, s.cq, s.srq);
 	s.ud = make_qp(IBV_QPT_UD, s.ud_cq, NULL);
+	if (!mw_first)
+		check((s.mw = ibv_alloc_mw(s.pd, IBV_MW_TYPE_2)), "alloc_mw");
 	for (i = 0; i != 3; i++)
 		check0(ibv_dealloc_pd(gap[i]));
 
@@ -563,7 +567,7 @@ static int run(void)
 		verify_round(round);
 	}
 
-	if (s.migrates)
+	if (s.migrates && rounds)
 		printf("%s: %u cycles, %.1f ms each, dump %.1f ms, %d records, %zu bytes\n",
 		       s.name, rounds, sum.total_ms / rounds,
 		       sum.dump_ms / rounds, info.records, info.bytes);
@@ -592,7 +596,7 @@ int main(int argc, char **argv)
 	pid_t child;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	while ((opt = getopt(argc, argv, "bd:g:ln:u")) != -1) {
+	while ((opt = getopt(argc, argv, "bd:g:ln:uw")) != -1) {
 		switch (opt) {
 		case 'b':
 			both = true;
@@ -612,8 +616,11 @@ int main(int argc, char **argv)
 		case 'u':
 			use_ud = false;
 			break;
+		case 'w':
+			mw_first = true;
+			break;
 		default:
-			fprintf(stderr, "usage: cycle [-d DEVICE] [-g GID-INDEX] [-n ROUNDS] [-b: both migrate] [-u: no UD] [-l | HOST]\n");
+			fprintf(stderr, "usage: cycle [-d DEVICE] [-g GID-INDEX] [-n ROUNDS] [-b: both migrate] [-u: no UD] [-w: memory window before QP] [-l | HOST]\n");
 			return 2;
 		}
 	}
