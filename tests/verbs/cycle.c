@@ -367,6 +367,10 @@ static void post_round(unsigned int round)
 	struct ibv_send_wr wr;
 	unsigned int i;
 
+	/* To tell results that were not written */
+	memset(s.mem->read, 0, SIZE);
+	s.mem->old = ~0ULL;
+
 	if (s.ah) {
 		wr = (struct ibv_send_wr) { .wr_id = WR_UD,
 					    .opcode = IBV_WR_SEND };
@@ -515,9 +519,8 @@ static void verify_round(unsigned int round)
 
 	verify(s.mem->read, 0, MSG_READ, "read");
 	if (s.mem->old != sum)
-		die("round %u: atomic returned %llu, not %llu", round,
-		    (unsigned long long)s.mem->old, (unsigned long long)sum);
-	memset(s.mem->read, 0, SIZE);
+		die("round %u: atomic returned %lld, not %lld", round,
+		    (long long)s.mem->old, (long long)sum);
 	/* The partner has got all completions too */
 	barrier(round);
 	verify(s.mem->window, round, MSG_WRITE, "write");
