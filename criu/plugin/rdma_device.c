@@ -243,34 +243,20 @@ int rdma_device_name(dev_t rdev, char *name, size_t len)
 	return ret;
 }
 
-static bool device_has_gid(const char *device, const uint8_t gid[16])
-{
-	struct in6_addr addr;
-	char path[128], text[64];
-	int i;
-
-	for (i = 0;; i++) {
-		FILE *f;
-		bool got;
-
-		snprintf(path, sizeof(path), "/sys/class/infiniband/%s/ports/1/gids/%d", device, i);
-		f = fopen(path, "re");
-		if (!f)
-			return false;
-		got = fgets(text, sizeof(text), f);
-		fclose(f);
-		if (!got)
-			continue;
-		text[strcspn(text, "\n")] = 0;
-		if (inet_pton(AF_INET6, text, &addr) == 1 && !memcmp(&addr, gid, 16))
-			return true;
-	}
-}
-
 struct gids {
 	unsigned int nr;
 	uint8_t (*gid)[16];
 };
+
+/* The addresses that a device of this host has at the moment. */
+struct here {
+	struct ibv_device *device;
+	struct ibv_context *ctx;
+	struct ibv_gid_entry *table;
+	ssize_t nr;
+};
+
+#define MAX_GIDS 1024
 
 static int add_gid(struct gids *gids, const uint8_t gid[16])
 {
@@ -330,18 +316,67 @@ static struct ibv_device *find_device(struct ibv_device **list, const char *name
 	return NULL;
 }
 
+static bool has_gid(const struct here *h, const uint8_t gid[16])
+{
+	ssize_t i;
+
+	for (i = 0; i < h->nr; i++)
+		if (!memcmp(h->table[i].gid.raw, gid, 16))
+			return true;
+	return false;
+}
+
+static void close_devices(struct here *here)
+{
+	struct here *h;
+
+	for (h = here; h && h->device; h++) {
+		if (h->ctx)
+			verbs.close_device(h->ctx);
+		xfree(h->table);
+	}
+	xfree(here);
+}
+
+/* Ends with a NULL device. One that does not open has no address. */
+static struct here *open_devices(struct ibv_device **list)
+{
+	struct here *here;
+	size_t nr = 0, i;
+
+	while (list[nr])
+		nr++;
+	here = xzalloc((nr + 1) * sizeof(*here));
+	for (i = 0; here && i < nr; i++) {
+		here[i].device = list[i];
+		here[i].ctx = verbs.open_device(list[i]);
+		here[i].table = xmalloc(MAX_GIDS * sizeof(*here[i].table));
+		if (!here[i].table) {
+			close_devices(here);
+			return NULL;
+		}
+	}
+	return here;
+}
+
+static void read_gids(struct here *h)
+{
+	for (; h->device; h++)
+		h->nr = !h->ctx ? 0 : verbs.query_gid_table(h->ctx, h->table, MAX_GIDS, 0, sizeof(*h->table));
+}
+
 /* The device with all the addresses; the number of such devices. */
-static int match_gids(struct ibv_device **list, const struct gids *gids, struct ibv_device **found)
+static int match_gids(const struct here *h, const struct gids *gids, struct ibv_device **found)
 {
 	unsigned int i;
 	int nr = 0;
 
-	for (; *list; list++) {
+	for (; h->device; h++) {
 		for (i = 0; i < gids->nr; i++)
-			if (!device_has_gid((*list)->name, gids->gid[i]))
+			if (!has_gid(h, gids->gid[i]))
 				break;
 		if (i == gids->nr && !nr++)
-			*found = *list;
+			*found = h->device;
 	}
 	return nr;
 }
@@ -356,6 +391,7 @@ struct ibv_device *rdma_device_choose(const char *name, const struct rdma_snapsh
 	struct timespec step = { .tv_nsec = 50 * 1000 * 1000 };
 	struct ibv_device *device = NULL;
 	const char *wanted = NULL;
+	struct here *here = NULL;
 	struct gids gids = {};
 	unsigned int i, tries;
 	int nr;
@@ -382,10 +418,14 @@ struct ibv_device *rdma_device_choose(const char *name, const struct rdma_snapsh
 
 	if (used_gids(snap, &gids))
 		goto out;
+	here = open_devices(list);
+	if (!here)
+		goto out;
+	read_gids(here);
 
 	/* A connection is not bound to an address yet, or may get a new one. */
 	if (!gids.nr || rdma_opts.new_address) {
-		if ((gids.nr && match_gids(list, &gids, &device) == 1) || !list[1]) {
+		if ((gids.nr && match_gids(here, &gids, &device) == 1) || !list[1]) {
 			device = device ?: list[0];
 			goto out;
 		}
@@ -401,7 +441,8 @@ struct ibv_device *rdma_device_choose(const char *name, const struct rdma_snapsh
 
 	/* An address that was just added takes a moment to become a GID. */
 	for (tries = rdma_opts.gid_timeout * 20;; tries--) {
-		nr = match_gids(list, &gids, &device);
+		read_gids(here);
+		nr = match_gids(here, &gids, &device);
 		if (nr || !tries)
 			break;
 		nanosleep(&step, NULL);
@@ -416,7 +457,7 @@ struct ibv_device *rdma_device_choose(const char *name, const struct rdma_snapsh
 		for (i = 0; i < gids.nr; i++) {
 			struct gids one = { 1, &gids.gid[i] };
 
-			if (!match_gids(list, &one, &device))
+			if (!match_gids(here, &one, &device))
 				pr_err("No RDMA device here has the address %s of the context of %s: move the address first, or allow another one (new-address yes in %s)\n",
 				       gid_text(gids.gid[i]), name, RDMA_CONF);
 		}
@@ -425,6 +466,7 @@ struct ibv_device *rdma_device_choose(const char *name, const struct rdma_snapsh
 			pr_err("No RDMA device here has all %u addresses of the context of %s\n", gids.nr, name);
 	}
 out:
+	close_devices(here);
 	xfree(gids.gid);
 	return device;
 }

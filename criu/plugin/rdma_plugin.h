@@ -31,6 +31,8 @@ struct rdma_verbs {
 	struct ibv_device **(*get_device_list)(int *num);
 	struct ibv_context *(*open_device)(struct ibv_device *device);
 	int (*close_device)(struct ibv_context *context);
+	ssize_t (*query_gid_table)(struct ibv_context *context, struct ibv_gid_entry *entries, size_t max_entries,
+				   uint32_t flags, size_t entry_size);
 	struct ibv_context *(*import_device)(int cmd_fd);
 	int (*dump_context)(struct ibv_context *context, int *count, void *dump, size_t length);
 	int (*restore_object)(struct ibv_context *context, void **object, int type, int cmd, void *args,

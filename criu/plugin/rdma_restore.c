@@ -187,7 +187,7 @@ static int create_objects(struct rdma_context *c, struct ibv_context *ctx, int *
 	}
 
 	for_each_record(rec, &c->snap)
-		if (!needs_memory(rec) && !is_event_file(rec) && rec->type != RXE_MIG_REC_CONTEXT &&
+		if (!needs_memory(rec) && !is_event_file(rec) &&
 		    rdma_restore_record(c, ctx, rec, RDMA_RESTORE_REFILL, NULL, 0))
 			return -1;
 
@@ -195,7 +195,8 @@ static int create_objects(struct rdma_context *c, struct ibv_context *ctx, int *
 	for_each_record(rec, &c->snap) {
 		int fd;
 
-		if (!is_event_file(rec))
+		/* The number of events is at the same place in both. */
+		if (!is_event_file(rec) || !((const struct rxe_mig_channel *)rec)->num_events)
 			continue;
 		fd = rec->type == RXE_MIG_REC_ASYNC ? *async_fd : channel_fds[find_channel(s, rec->handle)];
 		if (rdma_restore_record(c, ctx, rec, RDMA_RESTORE_REFILL, &fd, 0))

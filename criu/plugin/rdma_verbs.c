@@ -49,6 +49,7 @@ int rdma_verbs_load(void)
 		{ (void **)&verbs.get_device_list, "ibv_get_device_list", "IBVERBS_1.1" },
 		{ (void **)&verbs.open_device, "ibv_open_device", "IBVERBS_1.1" },
 		{ (void **)&verbs.close_device, "ibv_close_device", "IBVERBS_1.1" },
+		{ (void **)&verbs.query_gid_table, "_ibv_query_gid_table", "IBVERBS_1.11" },
 		{ (void **)&verbs.import_device, "ibv_import_device", "IBVERBS_1.10" },
 		{ (void **)&verbs.dump_context, "ibv_dump_context", RDMA_VERBS_VERSION },
 		{ (void **)&verbs.restore_object, "ibv_restore_object", RDMA_VERBS_VERSION },
