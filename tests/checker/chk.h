@@ -72,7 +72,7 @@ struct params {
 	uint32_t types;		/* bit mask of enum op_type */
 	uint32_t mtu;		/* bytes */
 	uint32_t extra_ops;	/* on a connection made after a move */
-	uint32_t pad;
+	uint32_t cycles;	/* own: not the server's choice */
 };
 
 struct opts {
@@ -93,6 +93,7 @@ struct opts {
 	unsigned int seconds;
 	unsigned int interval;
 	unsigned int stall;
+	unsigned int cycle_interval;
 	enum srq_mode srq;
 	bool events;
 	bool rnr;
@@ -176,6 +177,9 @@ struct totals {
 	uint64_t longest_gap_ns;
 	uint64_t connections;
 	uint64_t moves;
+	uint64_t cycles;
+	uint64_t cycle_ns;	/* of all cycles together */
+	uint64_t longest_cycle_ns;
 };
 
 struct area {
@@ -287,6 +291,7 @@ struct checker {
 	bool aborted;
 	uint64_t progress;	/* any completion */
 	uint64_t next_extra;
+	bool peer_cycles;	/* it has not done all of its cycles */
 	unsigned int extra_busy;
 };
 
@@ -376,10 +381,15 @@ void ctl_dead(struct conn *c);
 void ctl_stop(void);
 void ctl_end(void);
 void ctl_moved(void);
+void ctl_cycled(void);
 bool ctl_finished(void);
 bool ctl_end_sent(void);
 void ctl_notify(void);
 void ctl_destroy(void);
+
+/* cycle.c, or nocycle.c in the checker without our libibverbs */
+extern const bool cycle_possible;
+void cycle(void);
 
 /* report.c */
 extern const char * const op_name[];

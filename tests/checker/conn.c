@@ -444,12 +444,19 @@ static int conn_memory(struct conn *c)
 	    area_create(&c->rx.atomic, pd, 4096, 1, IBV_ACCESS_LOCAL_WRITE |
 			IBV_ACCESS_REMOTE_ATOMIC))
 		return -1;
-	if (chk.o.p.types & OPS_MW) {
-		c->rx.mw = ibv_alloc_mw(pd, IBV_MW_TYPE_2);
-		if (!c->rx.mw)
-			return failed("allocate memory window");
-	}
 	return 0;
+}
+
+/*
+ * A bound window holds the QP, and rdma_rxe waits 50 s then.  Objects are
+ * destroyed in the reverse order when a process ends, so the window comes last.
+ */
+static int conn_window(struct conn *c)
+{
+	if (!(chk.o.p.types & OPS_MW))
+		return 0;
+	c->rx.mw = ibv_alloc_mw(c->group->pd, IBV_MW_TYPE_2);
+	return c->rx.mw ? 0 : failed("allocate memory window");
 }
 
 struct conn *conn_create(uint32_t idx, struct group *g, bool extra)
@@ -480,7 +487,7 @@ struct conn *conn_create(uint32_t idx, struct group *g, bool extra)
 		return NULL;
 	c->qp = rc_create(g->pd, g->scq, g->rcq, g->srq, c->tx.size, recv_wr,
 			  &c->max_inline);
-	if (!c->qp || rc_init(c->qp))
+	if (!c->qp || rc_init(c->qp) || conn_window(c))
 		return NULL;
 	c->qpx = ibv_qp_to_qp_ex(c->qp);
 	if (!g->srq && (pool_create(&c->rx.pool, g->pd, recv_wr) ||
@@ -519,7 +526,7 @@ int conn_destroy(struct conn *c)
 {
 	int err = 0;
 
-	/* first: a bound window holds the QP, and rdma_rxe waits 50 s then */
+	/* see conn_window() */
 	if (c->rx.mw && ibv_dealloc_mw(c->rx.mw))
 		err = failed("deallocate memory window");
 	if (c->qp && ibv_destroy_qp(c->qp))

@@ -22,6 +22,7 @@ enum ctl_type {
 	CTL_BYE,	/* I verified yours; nothing will come from me */
 	CTL_DEAD,	/* connection failed */
 	CTL_END,	/* my totals */
+	CTL_CYCLED,	/* I have done all of my cycles */
 };
 
 struct ctl_msg {
@@ -176,6 +177,9 @@ static void handle(const struct ctl_msg *m)
 		return;
 	case CTL_NEW:
 		handle_new(m);
+		return;
+	case CTL_CYCLED:
+		chk.peer_cycles = false;
 		return;
 	case CTL_END:
 		chk.peer = m->totals;
@@ -348,6 +352,11 @@ void ctl_moved(void)
 	chk.extra_busy++;
 	m.info = c->self;
 	send_msg(&m, CTL_NEW, idx);
+}
+
+void ctl_cycled(void)
+{
+	send_simple(CTL_CYCLED, CONN_NONE);
 }
 
 bool ctl_finished(void)

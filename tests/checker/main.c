@@ -15,6 +15,7 @@
 #define POLL_BATCH	16
 #define QPN_HASH	8192	/* power of two, above CONN_MAX */
 #define SEC		1000000000ULL
+#define MSEC		1000000ULL
 #define TICK		SEC	/* longest step of running time */
 #define END_SECONDS	20	/* to exchange totals after a failure */
 
@@ -240,6 +241,8 @@ static void control_file(uint64_t active)
 	while (fscanf(f, "%31s", word) == 1) {
 		if (!strcmp(word, "moved"))
 			moved();
+		else if (!strcmp(word, "cycle"))
+			cycle();
 		else if (!strcmp(word, "stop"))
 			stop();
 		else if (!strcmp(word, "report"))
@@ -294,6 +297,29 @@ static void stalled(void)
 	stop();
 }
 
+/* Both ends go on until both have done their cycles. */
+static void cycles(uint64_t active)
+{
+	static uint64_t due;
+	static bool told;
+
+	if (chk.stopping || chk.aborted)
+		return;
+	if (chk.t.cycles < chk.o.p.cycles) {
+		if (!due)
+			due = active + chk.o.cycle_interval * MSEC;
+		if (active < due)
+			return;
+		cycle();
+		due = active + chk.o.cycle_interval * MSEC;
+	} else if (!told) {
+		told = true;
+		ctl_cycled();
+	} else if (!chk.peer_cycles) {
+		stop();
+	}
+}
+
 static bool all_closed(void)
 {
 	unsigned int i;
@@ -344,6 +370,8 @@ static uint64_t run(void)
 			last_change = active;
 			stalled();
 		}
+		if (chk.o.p.cycles)
+			cycles(active);
 		if (active >= housekeeping) {
 			housekeeping = active + SEC / 4;
 			async_events();
@@ -376,6 +404,8 @@ static int agree(void)
 	mtu = mine.mtu < theirs.mtu ? mine.mtu : theirs.mtu;
 	if (!chk.o.server)
 		chk.o.p = theirs;
+	chk.o.p.cycles = mine.cycles;
+	chk.peer_cycles = theirs.cycles;
 	chk.o.p.types = types;
 	chk.o.p.mtu = mtu;
 	if (chk.o.depth > chk.o.p.window)

@@ -40,12 +40,15 @@ static const char usage[] =
 "  --rendezvous DIR   exchange files there instead of TCP messages\n"
 "Run:\n"
 "  --seconds N        of running time; time while stopped does not count\n"
-"  --control FILE     a line \"moved\", \"stop\" or \"report\" there is obeyed,\n"
-"                     and the file removed\n"
+"  --control FILE     a line \"moved\", \"cycle\", \"stop\" or \"report\" there\n"
+"                     is obeyed, and the file removed\n"
 "  --output FILE      append the report there, too\n"
 "  --log FILE         progress and details there instead of stderr\n"
 "  --interval N       seconds between progress lines (5)\n"
 "  --stall N          seconds without any completion to give up after (300)\n"
+"  --cycles N         dump, destroy and restore the own context N times, then\n"
+"                     end (checker-cycle only)\n"
+"  --cycle-interval MS  of running time between cycles (500)\n"
 "  --plant FAULT[@N]  misbehave once, from operation N on; \"list\" lists them\n"
 "SIGUSR1 means \"moved\", SIGTERM and SIGINT mean \"stop\".\n";
 
@@ -55,7 +58,8 @@ enum {
 	O_SRQ, O_INLINE, O_EVENTS, O_RNR, O_LONE_BIND, O_SHARED, O_DEVICE, O_PORT,
 	O_GID_INDEX, O_TCP_PORT, O_TIMEOUT, O_RETRY_CNT, O_RNR_RETRY,
 	O_MIN_RNR_TIMER, O_RD_ATOMIC, O_RENDEZVOUS, O_SECONDS, O_CONTROL,
-	O_OUTPUT, O_LOG, O_INTERVAL, O_STALL, O_PLANT, O_HELP,
+	O_OUTPUT, O_LOG, O_INTERVAL, O_STALL, O_PLANT,
+	O_CYCLES, O_CYCLE_INTERVAL, O_HELP,
 };
 
 static const struct option longopts[] = {
@@ -96,6 +100,8 @@ static const struct option longopts[] = {
 	{ "interval", 1, NULL, O_INTERVAL },
 	{ "stall", 1, NULL, O_STALL },
 	{ "plant", 1, NULL, O_PLANT },
+	{ "cycles", 1, NULL, O_CYCLES },
+	{ "cycle-interval", 1, NULL, O_CYCLE_INTERVAL },
 	{ "help", 0, NULL, O_HELP },
 	{ }
 };
@@ -164,6 +170,7 @@ static void defaults(struct opts *o)
 		.groups = 2,
 		.interval = 5,
 		.stall = 300,
+		.cycle_interval = 500,
 		.srq = SRQ_HALF,
 		.max_inline = 256,
 		.rd_atomic = 8,
@@ -182,6 +189,8 @@ static void check(const struct opts *o, bool client)
 	/* see tx_work(): slots are used again after two windows */
 	if (o->depth > o->p.window)
 		bad("--depth must not exceed --window");
+	if (o->p.cycles && !cycle_possible)
+		bad("--cycles: this program was built without it");
 	if (o->p.min_msg > o->p.max_msg)
 		bad("--min-msg exceeds --max-msg");
 }
@@ -313,6 +322,12 @@ void opts_parse(int argc, char **argv)
 			}
 			if (plant_parse(optarg))
 				bad("--plant %s: see --plant list", optarg);
+			break;
+		case O_CYCLES:
+			o->p.cycles = number(name, 1, UINT32_MAX);
+			break;
+		case O_CYCLE_INTERVAL:
+			o->cycle_interval = number(name, 0, UINT32_MAX);
 			break;
 		case O_HELP:
 			fputs(usage, stdout);

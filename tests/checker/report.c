@@ -116,12 +116,13 @@ void progress_line(uint64_t active_ns)
 
 	logmsg("t=%llu posted=%llu completed=%llu verified=%llu bytes=%llu "
 	       "connections=%llu lost=%llu duplicated=%llu reordered=%llu "
-	       "corrupted=%llu errors=%llu gap_ms=%llu",
+	       "corrupted=%llu errors=%llu gap_ms=%llu cycles=%llu",
 	       (ull)(active_ns / 1000000000), (ull)sum(chk.t.posted),
 	       (ull)sum(chk.t.completed), (ull)sum(chk.t.verified),
 	       (ull)chk.t.bytes, (ull)chk.t.connections, (ull)f[LOST],
 	       (ull)f[DUPLICATED], (ull)f[REORDERED], (ull)f[CORRUPTED],
-	       (ull)f[ERRORS], (ull)(chk.t.longest_gap_ns / 1000000));
+	       (ull)f[ERRORS], (ull)(chk.t.longest_gap_ns / 1000000),
+	       (ull)chk.t.cycles);
 }
 
 bool faults_any(const struct totals *t)
@@ -192,6 +193,12 @@ static int json_totals(char *s, size_t size, const struct totals *t)
 		      "\"connections\":%llu,\"moves\":%llu,"
 		      "\"longest_gap_ms\":%llu", (ull)t->connections,
 		      (ull)t->moves, (ull)(t->longest_gap_ns / 1000000));
+	if (t->cycles)
+		n += snprintf(s + n, size - n, ",\"cycles\":%llu,"
+			      "\"cycle_ms\":%llu,\"longest_cycle_ms\":%llu",
+			      (ull)t->cycles,
+			      (ull)(t->cycle_ns / t->cycles / 1000000),
+			      (ull)(t->longest_cycle_ns / 1000000));
 	return n;
 }
 
