@@ -71,13 +71,10 @@ hash_files() {
 	done | hash_text
 }
 
-# hash_tree DIR [FIND-EXPRESSION...]: 16 hex digits for the files below DIR.
+# hash_tree DIR: 16 hex digits for the files below DIR.
 hash_tree() {
-	local dir=$1
-
-	shift
-	(cd "$dir" && find . -type f "$@" -print0 | sort -z | xargs -0r sha256sum) |
-		hash_text
+	(cd "$1" && find -L . -type f -print0 | LC_ALL=C sort -z |
+		xargs -0r sha256sum) | hash_text
 }
 
 # cached KIND KEY BUILDER [ARG...]: print the path of the cache entry KIND-KEY.
