@@ -280,6 +280,7 @@ static void restore(void *image)
 			object = (void **)&o.mw;
 			break;
 		case RXE_MIG_REC_ASYNC:
+			/* That of the context */
 			continue;
 		}
 		restore_one(rec, IBV_RESTORE_CREATE, object);
@@ -289,9 +290,33 @@ static void restore(void *image)
 	}
 	rec = image + hdr->hdr_len;
 	for (i = 0; i != hdr->count; i++, rec = (void *)rec + rec->len)
-		if (rec->type == RXE_MIG_REC_CHANNEL)
-			restore_one(rec, IBV_RESTORE_REFILL,
-				    (void **)&o.channel);
+		if (rec->type == RXE_MIG_REC_CHANNEL ||
+		    rec->type == RXE_MIG_REC_ASYNC)
+			restore_one(rec, IBV_RESTORE_REFILL, NULL);
+}
+
+/* Lets the SRQ report that it is running low, with the next message */
+static void arm_srq(void)
+{
+	struct ibv_srq_attr attr = { .srq_limit = 1 };
+
+	check0(ibv_modify_srq(o.srq, &attr, IBV_SRQ_LIMIT));
+}
+
+static void srq_event(void)
+{
+	struct pollfd pfd = { .fd = o.ctx->async_fd, .events = POLLIN };
+	struct ibv_async_event event;
+
+	for (;;) {
+		check(poll(&pfd, 1, 5000) == 1, "no asynchronous event");
+		check0(ibv_get_async_event(o.ctx, &event));
+		if (event.event_type == IBV_EVENT_SRQ_LIMIT_REACHED)
+			break;
+		ibv_ack_async_event(&event);
+	}
+	check(event.element.srq == o.srq, "event of an unknown SRQ");
+	ibv_ack_async_event(&event);
 }
 
 static int context_cmd(int cmd)
@@ -319,10 +344,21 @@ int main(int argc, char **argv)
 	for (i = 0; i != 3; i++) {
 		qpn = o.qp[0]->qp_num;
 		rkey = o.mr->lkey;
+		/* One event is read before the dump and one is not */
+		arm_srq();
+		post_recv();
+		post_send("before");
+		wait_for("before");
+		srq_event();
+		arm_srq();
+		post_recv();
+		post_send("before");
+		wait_for("before");
 		post_recv();
 		post_send("meanwhile");
 		image = dump();
 		check0(context_cmd(IBV_RESTORE_COMMIT));
+		srq_event();
 		forget();
 
 		open_device(device);
@@ -331,6 +367,7 @@ int main(int argc, char **argv)
 		check(o.qp[0]->qp_num == qpn && o.mr->lkey == rkey,
 		      "other numbers");
 		check0(context_cmd(IBV_RESTORE_RESUME));
+		srq_event();
 		wait_for("meanwhile");
 		post_recv();
 		post_send("after");
