@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""One RC QP on the driver under test, controlled over TCP by peer.py.
+
+Reads one request a line, [NAME, {ARGUMENT...}], and answers each with a line.
+"""
+
+import json
+import socket
+import sys
+import time
+
+from pyverbs.addr import GID, AHAttr, GlobalRoute
+from pyverbs.cq import CQ
+from pyverbs.device import Context
+from pyverbs.mr import MR, MW, MWBindInfo
+from pyverbs.pd import PD
+from pyverbs.qp import QP, QPAttr, QPCap, QPInitAttr
+from pyverbs.wr import SGE, RecvWR, SendWR
+import pyverbs.enums as e
+
+SIZE = 1 << 18
+ACCESS = (e.IBV_ACCESS_LOCAL_WRITE | e.IBV_ACCESS_REMOTE_WRITE |
+          e.IBV_ACCESS_REMOTE_READ | e.IBV_ACCESS_REMOTE_ATOMIC)
+FLUSH_GLOBAL = 1 << 8
+
+
+def mapped(address):
+    number = socket.inet_aton(address).hex()
+    return f"0000:0000:0000:0000:0000:ffff:{number[:4]}:{number[4:]}"
+
+
+class Victim:
+    def setup(self, local, remote, psn, peer_psn, timeout=14, retry=7,
+              rd_atomic=8):
+        """Make a QP that is connected to QP 0x77 of the peer."""
+        self.context = Context(name="rxe0")
+        index = next(i for i in range(16) if
+                     str(self.context.query_gid(1, i)) == mapped(local))
+        self.pd = PD(self.context)
+        self.cq = CQ(self.context, 128)
+        try:
+            self.mr = MR(self.pd, SIZE, ACCESS | e.IBV_ACCESS_MW_BIND |
+                         FLUSH_GLOBAL)
+        except Exception:
+            self.mr = MR(self.pd, SIZE, ACCESS | e.IBV_ACCESS_MW_BIND)
+        cap = QPCap(max_send_wr=64, max_recv_wr=64)
+        self.qp = QP(self.pd, QPInitAttr(qp_type=e.IBV_QPT_RC, scq=self.cq,
+                                         rcq=self.cq, cap=cap))
+        attr = QPAttr(port_num=1)
+        attr.qp_access_flags = ACCESS | FLUSH_GLOBAL
+        self.qp.to_init(attr)
+        attr.path_mtu = e.IBV_MTU_1024
+        attr.dest_qp_num = 0x77
+        attr.rq_psn = peer_psn
+        attr.max_dest_rd_atomic = rd_atomic
+        attr.min_rnr_timer = 12
+        attr.ah_attr = AHAttr(port_num=1, is_global=1, gr=GlobalRoute(
+            dgid=GID(mapped(remote)), sgid_index=index))
+        self.qp.to_rtr(attr)
+        attr.timeout = timeout
+        attr.retry_cnt = retry
+        attr.rnr_retry = 7
+        attr.sq_psn = psn
+        attr.max_rd_atomic = 8
+        self.qp.to_rts(attr)
+        for number in range(16):
+            self.qp.post_recv(RecvWR(wr_id=1000 + number, num_sge=1, sg=[
+                SGE(self.mr.buf, 4096, self.mr.lkey)]))
+        return {"qpn": self.qp.qp_num, "va": self.mr.buf,
+                "rkey": self.mr.rkey}
+
+    def post(self, opcode, ident, offset=0, length=0):
+        """Post a request; remote address and key do not matter."""
+        request = SendWR(wr_id=ident, opcode=getattr(e, "IBV_WR_" + opcode),
+                         num_sge=1, send_flags=e.IBV_SEND_SIGNALED, sg=[
+                             SGE(self.mr.buf + offset, length, self.mr.lkey)])
+        if opcode.startswith("ATOMIC"):
+            request.set_wr_atomic(0x1234, 0x1000, 1, 2)
+        elif opcode.startswith("RDMA"):
+            request.set_wr_rdma(0x1234, 0x1000)
+        self.qp.post_send(request)
+
+    def bind(self, offset, length):
+        """A zero-based memory window of type 2."""
+        self.mw = MW(self.pd, e.IBV_MW_TYPE_2)
+        request = SendWR(wr_id=1, opcode=e.IBV_WR_BIND_MW,
+                         send_flags=e.IBV_SEND_SIGNALED)
+        request.set_bind_wr(self.mw, MWBindInfo(
+            self.mr, self.mr.buf + offset, length,
+            e.IBV_ACCESS_REMOTE_READ | e.IBV_ACCESS_ZERO_BASED))
+        self.qp.post_send(request)
+        return request.rkey
+
+    def unbind(self):
+        """A QP with a bound memory window cannot be destroyed."""
+        self.mw.close()
+
+    def poll(self, seconds):
+        """Completions, as soon as there are some: [[wr_id, status]...]"""
+        end = time.monotonic() + seconds
+        while True:
+            count, found = self.cq.poll(16)
+            if count or time.monotonic() > end:
+                return [[wc.wr_id, wc.status] for wc in found or []]
+            time.sleep(0.005)
+
+    def write(self, offset, data):
+        self.mr.write(bytes.fromhex(data), len(data) // 2, offset)
+
+    def read(self, offset, length):
+        return bytes(self.mr.read(length, offset)).hex()
+
+    def state(self):
+        return self.qp.query(e.IBV_QP_STATE)[0].qp_state
+
+
+def main():
+    server = socket.create_server(("", 4000))
+    print("ready", flush=True)
+    stream = server.accept()[0].makefile("rw")
+    victim = Victim()
+    for line in stream:
+        name, arguments = json.loads(line)
+        try:
+            answer = [True, getattr(victim, name)(**arguments)]
+        except Exception as failure:  # for the peer to report
+            answer = [False, f"{name}: {failure!r}"]
+        print(json.dumps(answer), file=stream, flush=True)
+
+
+sys.exit(main())
