@@ -29,10 +29,10 @@
 #define RXE_MIG_RX_MAX		4096
 
 enum rxe_mig_state {
-	RXE_MIG_RUNNING,	/* not migrating: stock behaviour */
+	RXE_MIG_RUNNING,	/* stock behaviour */
 	RXE_MIG_STOPPED,	/* checkpointed, or restored and not live yet */
-	RXE_MIG_PAUSED,		/* partner is Stopped */
-	RXE_MIG_RESUMING,	/* live again, partner has not confirmed */
+	RXE_MIG_PAUSED,		/* requester held: partner is Stopped */
+	RXE_MIG_RESUMING,	/* requester held: partner has not confirmed */
 };
 
 /**
@@ -51,24 +51,39 @@ struct rxe_mig_path {
 	u8		tclass;
 };
 
+/* at most this many packets per opcode in one MIGROS_RETRY_MIN_MS [ACC-3] */
+#define RXE_MIG_BURST		4
+
 /**
  * struct rxe_mig_qp - migration state of one QP, allocated on first need
  * @qp: the QP
- * @state: see enum rxe_mig_state
+ * @state: what its task functions do, see enum rxe_mig_state
  * @ctx: context on whose list of stopped QPs this is, or NULL
  * @ctx_entry: link there, under ctx_lock
- * @proto: protocol state that travels in the snapshot [EPOCH-1, AUTH-1]
+ * @proto: the variables that travel in the snapshot [section 3]
+ * @resume_pending: our RESUME is not answered
+ * @resume_over: RESUME is no longer repeated [RESUME-9]
+ * @nak_paused: held by a NAK_STOPPED that no PAUSE has confirmed
  * @restored: made by a create command with a hint, RESUME not yet called
  * @refilled: REFILL has given it its state
- * @old_gid: address it had when stopped, for RESUME with F_SELF
- * @target: where RESUME and PROBE go when not to the AV [TOMB-5]
- * @has_target: @target is valid
+ * @moved: its address is not the one it was stopped with
+ * @old_gid: that address
+ * @has_forward: a MOVED named @forward [TOMB-6]
+ * @forward: where else to send RESUME and PROBE
+ * @has_self_forward: Stopped, and the QP lives at @self_forward [TOMB-4]
+ * @self_forward: where
+ * @stopped_at: jiffies of the stop
+ * @held: the requester is held since @held_at
+ * @held_at: jiffies
  * @interval: current retransmission interval, ms
- * @deadline: jiffies when the state gives up, if @bounded
+ * @deadline: jiffies when an announcement or RESUME ends, if @bounded
  * @bounded: @deadline is valid
+ * @rate: packets sent per opcode in the current interval
+ * @rate_from: when that interval began, per opcode
  * @lock: see above
  * @dead: QP is being destroyed, no more work
  * @nak: the completer saw NAK_STOPPED and swapped the send function
+ * @want_probe: the completer saw one that it did not believe
  * @work: timer and deferred work of this QP
  */
 struct rxe_mig_qp {
@@ -77,17 +92,29 @@ struct rxe_mig_qp {
 	struct rxe_mig_ctx	*ctx;
 	struct list_head	ctx_entry;
 	struct rxe_mig_proto	proto;
+	bool			resume_pending;
+	bool			resume_over;
+	bool			nak_paused;
 	bool			restored;
 	bool			refilled;
+	bool			moved;
 	union ib_gid		old_gid;
-	union ib_gid		target;
-	bool			has_target;
+	bool			has_forward;
+	union ib_gid		forward;
+	bool			has_self_forward;
+	union ib_gid		self_forward;
+	unsigned long		stopped_at;
+	bool			held;
+	unsigned long		held_at;
 	unsigned int		interval;
 	unsigned long		deadline;
 	bool			bounded;
+	u8			rate[MIGROS_OP_LAST - MIGROS_OP_FIRST + 1];
+	unsigned long		rate_from[MIGROS_OP_LAST - MIGROS_OP_FIRST + 1];
 	spinlock_t		lock;	/* guards dead and queueing of work */
 	bool			dead;
 	bool			nak;
+	bool			want_probe;
 	struct delayed_work	work;
 };
 
@@ -166,12 +193,18 @@ static inline void rxe_mig_qp_unlock(struct rxe_qp *qp)
 	mutex_unlock(rxe_mig_qp_mutex(qp));
 }
 
+/* a nonce is never 0, which means "none" [AUTH-1] */
+static inline u64 rxe_mig_nonce(void)
+{
+	return get_random_u64() ?: 1;
+}
+
 /* rxe_mig_state.c: all need the QP mutex */
 void rxe_mig_quiesce(struct rxe_qp *qp);
 void rxe_mig_set_state(struct rxe_mig_qp *mig, enum rxe_mig_state state);
 void rxe_mig_stop_qp(struct rxe_mig_qp *mig);
 void rxe_mig_set_peer(struct rxe_mig_qp *mig, const union ib_gid *dgid);
-void rxe_mig_fail(struct rxe_mig_qp *mig);
+bool rxe_mig_fail(struct rxe_mig_qp *mig);
 int rxe_mig_paused_send(struct rxe_qp *qp);
 
 /* rxe_mig_proto.c */
@@ -195,6 +228,9 @@ bool rxe_mig_gid_present(struct rxe_dev *rxe, const union ib_gid *gid,
 /* rxe_mig_tomb.c */
 void rxe_mig_tomb_create(struct rxe_mig_qp *mig);
 void rxe_mig_tomb_drop(struct rxe_mig_dev *dev, u32 qpn);
+void rxe_mig_send_stopped(struct rxe_dev *rxe, const struct rxe_mig_path *path,
+			  const struct rxe_mig_proto *proto, u32 qpn, u32 psn,
+			  u32 msn, unsigned long stopped_at, u32 rnr_retry);
 void rxe_mig_tomb_rcv(struct rxe_mig_dev *dev, struct rxe_mig_pkt *p);
 bool rxe_mig_tomb_exists(struct rxe_mig_dev *dev, u32 qpn);
 void rxe_mig_tomb_work(struct work_struct *work);
@@ -206,6 +242,7 @@ int rxe_mig_dump(struct ib_ucontext *uc, u32 flags, u64 *len, u32 *count,
 int rxe_mig_cancel(struct ib_ucontext *uc);
 int rxe_mig_commit(struct ib_ucontext *uc);
 void rxe_mig_lease_drop(struct rxe_mig_ctx *ctx);
+void rxe_mig_lease_commit(struct rxe_mig_qp *mig);
 void rxe_mig_refuse(struct rxe_mig_refusal *why, u32 type, u32 handle,
 		    u32 reason, u32 value, const char *text);
 

@@ -206,7 +206,6 @@ static int mig_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *init,
 		err = adopt_qp(rxe, qp, uc_of(udata));
 	if (err)
 		goto destroy;
-	rxe_mig_tomb_drop(rxe->mig, hint.index);
 	return 0;
 
 destroy:

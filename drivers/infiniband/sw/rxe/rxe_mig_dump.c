@@ -756,6 +756,17 @@ static const struct file_operations snapshot_fops = {
 	.release = snapshot_release,
 };
 
+/* the snapshot file is a plain file from now on */
+static void lease_end(struct rxe_mig_ctx *ctx)
+{
+	lockdep_assert_held(&rxe_mig_lease_lock);
+	if (!ctx->lease)
+		return;
+	ctx->lease->dev = NULL;
+	ctx->lease->ctx = NULL;
+	ctx->lease = NULL;
+}
+
 /**
  * rxe_mig_lease_drop - nothing hangs on this context's snapshot any more
  * @ctx: the context; it goes away, is committed or resumed
@@ -763,11 +774,25 @@ static const struct file_operations snapshot_fops = {
 void rxe_mig_lease_drop(struct rxe_mig_ctx *ctx)
 {
 	mutex_lock(&rxe_mig_lease_lock);
-	if (ctx->lease) {
-		ctx->lease->dev = NULL;
-		ctx->lease->ctx = NULL;
-		ctx->lease = NULL;
-	}
+	lease_end(ctx);
+	mutex_unlock(&rxe_mig_lease_lock);
+}
+
+/**
+ * rxe_mig_lease_commit - the QP is known to live elsewhere [STOP-9]
+ * @mig: migration state of a Stopped QP that the caller holds
+ */
+void rxe_mig_lease_commit(struct rxe_mig_qp *mig)
+{
+	struct rxe_mig_dev *dev = to_rdev(mig->qp->ibqp.device)->mig;
+	struct rxe_mig_ctx *ctx;
+
+	mutex_lock(&rxe_mig_lease_lock);
+	mutex_lock(&dev->ctx_lock);
+	ctx = mig->ctx;
+	if (ctx)
+		lease_end(ctx);
+	mutex_unlock(&dev->ctx_lock);
 	mutex_unlock(&rxe_mig_lease_lock);
 }
 
@@ -917,9 +942,7 @@ int rxe_mig_cancel(struct ib_ucontext *uc)
 	mutex_lock(&dev->ctx_lock);
 	ctx = rxe_mig_ctx_find(dev, uc);
 	if (ctx && ctx->lease) {
-		ctx->lease->dev = NULL;
-		ctx->lease->ctx = NULL;
-		ctx->lease = NULL;
+		lease_end(ctx);
 		resume_all(ctx);
 		err = 0;
 	}
@@ -946,9 +969,7 @@ int rxe_mig_commit(struct ib_ucontext *uc)
 	mutex_lock(&dev->ctx_lock);
 	ctx = rxe_mig_ctx_find(dev, uc);
 	if (ctx && ctx->lease) {
-		ctx->lease->dev = NULL;
-		ctx->lease->ctx = NULL;
-		ctx->lease = NULL;
+		lease_end(ctx);
 		err = 0;
 	}
 	mutex_unlock(&dev->ctx_lock);

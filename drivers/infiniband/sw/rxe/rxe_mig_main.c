@@ -47,7 +47,7 @@ struct rxe_mig_qp *rxe_mig_get(struct rxe_qp *qp, gfp_t gfp)
 	if (!mig)
 		return NULL;
 	mig->qp = qp;
-	mig->proto.challenge = get_random_u64();
+	mig->proto.challenge = rxe_mig_nonce();
 	INIT_LIST_HEAD(&mig->ctx_entry);
 	spin_lock_init(&mig->lock);
 	INIT_DELAYED_WORK(&mig->work, rxe_mig_work);

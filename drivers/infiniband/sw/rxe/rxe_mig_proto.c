@@ -1,18 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
  * The migration protocol between two QPs.  Clause numbers are those of
- * docs/protocol.md; its state table is this file.
+ * docs/protocol.md; its state table (section 12) is this file.
  *
- * Everything here runs on the device's workqueue, one packet or timer at a
- * time per QP, under the QP mutex.
+ * Everything here but rxe_mig_nak_stopped() runs in process context, one
+ * packet or timer at a time per QP, under the QP mutex.
  */
 #include "rxe_mig.h"
 
-static void send_op(struct rxe_mig_qp *mig, u8 opcode, u8 flags,
-		    const union ib_gid *to, u64 nonce, u64 echo, u32 epoch)
+#define PEER_STOPPED(mig) ((mig)->proto.flags & RXE_MIG_PROTO_PEER_STOPPED)
+#define PEER_CAPABLE(mig) ((mig)->proto.flags & RXE_MIG_PROTO_PEER_CAPABLE)
+
+/* ---- sending ---- */
+
+static bool may_send(struct rxe_mig_qp *mig, u8 opcode)
+{
+	unsigned int i = opcode - MIGROS_OP_FIRST;
+
+	if (time_after_eq(jiffies, mig->rate_from[i] +
+				   msecs_to_jiffies(MIGROS_RETRY_MIN_MS))) {
+		mig->rate_from[i] = jiffies;
+		mig->rate[i] = 0;
+	}
+	return mig->rate[i]++ < RXE_MIG_BURST;
+}
+
+static void send_to(struct rxe_mig_qp *mig, const struct rxe_mig_path *path,
+		    u8 opcode, u8 flags, u64 nonce, u64 echo, u32 epoch,
+		    const union ib_gid *gid)
 {
 	struct rxe_qp *qp = mig->qp;
-	struct rxe_mig_path path;
 	struct migros_eth eth = {
 		.version = MIGROS_VERSION,
 		.flags = flags,
@@ -23,44 +40,131 @@ static void send_op(struct rxe_mig_qp *mig, u8 opcode, u8 flags,
 		.nonce = cpu_to_be64(nonce),
 		.echo = cpu_to_be64(echo),
 	};
-	u32 qpn = qp->attr.dest_qp_num;
+	u32 qpn = flags & MIGROS_F_SELF ? qp_num(qp) : qp->attr.dest_qp_num;
 
-	rxe_mig_path_of(qp, &path);
+	if (qp_state(qp) < IB_QPS_RTS)
+		eth.flags |= MIGROS_F_RTR;
+	memcpy(eth.gid, gid ? gid->raw : path->sgid.raw, sizeof(eth.gid));
+	rxe_mig_send(to_rdev(qp->ibqp.device), path, opcode, qpn,
+		     qp->comp.psn & BTH_PSN_MASK, &eth);
+}
+
+/* to one address: NULL is the AV */
+static void send_op(struct rxe_mig_qp *mig, u8 opcode, u8 flags,
+		    const union ib_gid *to, u64 nonce, u64 echo, u32 epoch)
+{
+	struct rxe_mig_path path;
+
+	if (!may_send(mig, opcode))
+		return;
+	rxe_mig_path_of(mig->qp, &path);
 	if (to)
 		path.dgid = *to;
-	if (flags & MIGROS_F_SELF)
-		qpn = qp_num(qp);
-	memcpy(eth.gid, path.sgid.raw, sizeof(eth.gid));
-	rxe_mig_send(to_rdev(qp->ibqp.device), &path, opcode, qpn,
-		     qp->comp.psn, &eth);
+	send_to(mig, &path, opcode, flags, nonce, echo, epoch, NULL);
 }
 
-static void send_pause(struct rxe_mig_qp *mig)
+/* to the AV and to where a MOVED sent us: all that may see a nonce [AUTH-3] */
+static void send_both(struct rxe_mig_qp *mig, u8 opcode, u8 flags, u64 nonce,
+		      u64 echo)
 {
-	send_op(mig, MIGROS_OP_PAUSE, 0, NULL, mig->proto.secret,
-		mig->proto.peer_challenge, mig->proto.epoch);
+	struct rxe_mig_path path;
+
+	if (!may_send(mig, opcode))
+		return;
+	rxe_mig_path_of(mig->qp, &path);
+	send_to(mig, &path, opcode, flags, nonce, echo, mig->proto.epoch, NULL);
+	if (mig->has_forward) {
+		path.dgid = mig->forward;
+		send_to(mig, &path, opcode, flags, nonce, echo,
+			mig->proto.epoch, NULL);
+	}
 }
 
-static void send_probe(struct rxe_mig_qp *mig, const union ib_gid *to)
+static void send_pause(struct rxe_mig_qp *mig, u64 echo)
 {
-	u8 flags = mig->proto.flags & RXE_MIG_PROTO_PEER_STOPPED ?
-		   MIGROS_F_PAUSED : 0;
-
-	send_op(mig, MIGROS_OP_PROBE, flags, to, mig->proto.challenge, 0,
-		mig->proto.peer_epoch);
+	send_both(mig, MIGROS_OP_PAUSE, 0, mig->proto.secret,
+		  echo ?: mig->proto.peer_challenge);
 }
 
-static void send_resume(struct rxe_mig_qp *mig)
+/* @echo: nonce of what caused it, which makes us known as capable [CAP-1] */
+static void send_probe(struct rxe_mig_qp *mig, u64 echo)
 {
-	send_op(mig, MIGROS_OP_RESUME, 0,
-		mig->has_target ? &mig->target : NULL, mig->proto.secret,
-		mig->proto.peer_challenge, mig->proto.epoch);
+	if (!echo && PEER_STOPPED(mig))
+		echo = mig->proto.peer_secret;
+	send_both(mig, MIGROS_OP_PROBE,
+		  PEER_STOPPED(mig) || mig->nak_paused ? MIGROS_F_PAUSED : 0,
+		  mig->proto.challenge, echo);
 }
+
+static void send_resume(struct rxe_mig_qp *mig, u64 echo)
+{
+	send_both(mig, MIGROS_OP_RESUME, 0, mig->proto.secret,
+		  echo ?: mig->proto.peer_challenge);
+}
+
+static void send_moved(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
+{
+	struct rxe_mig_path path;
+
+	if (!may_send(mig, MIGROS_OP_MOVED))
+		return;
+	rxe_mig_path_of(mig->qp, &path);
+	path.dgid = p->saddr;
+	send_to(mig, &path, MIGROS_OP_MOVED, 0, 0, be64_to_cpu(p->eth.nonce),
+		mig->proto.epoch, &mig->self_forward);
+}
+
+/**
+ * rxe_mig_send_stopped - what a request is told whose QP is Stopped [CAP-2]
+ * @rxe: device
+ * @path: to the partner
+ * @proto: protocol state of the Stopped QP
+ * @qpn: the partner
+ * @psn: PSN of the request, not beyond what the Stopped QP expects [STOP-6]
+ * @msn: MSN of the Stopped QP
+ * @stopped_at: jiffies of the stop
+ * @rnr_retry: its own, taken as a guess of the partner's
+ */
+void rxe_mig_send_stopped(struct rxe_dev *rxe, const struct rxe_mig_path *path,
+			  const struct rxe_mig_proto *proto, u32 qpn, u32 psn,
+			  u32 msn, unsigned long stopped_at, u32 rnr_retry)
+{
+	if (proto->flags & RXE_MIG_PROTO_PEER_CAPABLE && proto->peer_challenge)
+		rxe_mig_send_nak(rxe, path, MIGROS_SYN_NAK_STOPPED,
+				 proto->peer_challenge & MIGROS_TOKEN_MASK,
+				 qpn, psn);
+	else if (rnr_retry &&
+		 time_after(jiffies, stopped_at +
+				     msecs_to_jiffies(MIGROS_CAP_WAIT_MS)))
+		rxe_mig_send_nak(rxe, path, AETH_RNR_NAK | IB_RNR_TIMER_655_36,
+				 msn, qpn, psn);
+}
+
+/**
+ * rxe_mig_answer_request - a request reached a Stopped QP [STOP-6]
+ * @qp: the QP; its receive task calls
+ * @psn: PSN of the request
+ */
+void rxe_mig_answer_request(struct rxe_qp *qp, u32 psn)
+{
+	struct rxe_mig_qp *mig = READ_ONCE(qp->mig);
+	struct rxe_mig_path path;
+
+	/* a restored QP may not have its state yet */
+	if (!mig || mig->restored || psn_compare(psn, qp->resp.psn) > 0)
+		return;
+	rxe_mig_path_of(qp, &path);
+	rxe_mig_send_stopped(to_rdev(qp->ibqp.device), &path, &mig->proto,
+			     qp->attr.dest_qp_num, psn, qp->resp.msn,
+			     mig->stopped_at, qp->attr.rnr_retry);
+}
+
+/* ---- states and timers ---- */
 
 /**
  * rxe_mig_kick - run a QP's deferred work
  * @mig: its migration state
- * @delay_ms: milliseconds from now; an earlier time already set is replaced
+ * @delay_ms: milliseconds from now; replaces a time set before
  *
  * Any context.
  */
@@ -87,40 +191,68 @@ static bool expired(struct rxe_mig_qp *mig)
 	return mig->bounded && time_after_eq(jiffies, mig->deadline);
 }
 
+static bool pause_expired(struct rxe_mig_qp *mig)
+{
+	return rxe_mig_pause_limit_ms && mig->held &&
+	       time_after_eq(jiffies, mig->held_at +
+			     msecs_to_jiffies(rxe_mig_pause_limit_ms));
+}
+
 static void next_interval(struct rxe_mig_qp *mig, unsigned int max)
 {
-	rxe_mig_kick(mig, mig->interval);
+	/* up to a quarter more, so that thousands of QPs spread [TIME-2] */
+	rxe_mig_kick(mig, mig->interval +
+			  get_random_u32_below(mig->interval / 4 + 1));
 	mig->interval = min(mig->interval * 2, max);
 }
 
-static void enter_running(struct rxe_mig_qp *mig)
+/* may take part: connected, and in a state that knows its partner [ACC-1] */
+static bool connected(struct rxe_qp *qp)
 {
-	rxe_mig_quiesce(mig->qp);
-	rxe_mig_set_state(mig, RXE_MIG_RUNNING);
-	mig->has_target = false;
-	mig->bounded = false;
+	return qp_type(qp) == IB_QPT_RC && qp_state(qp) >= IB_QPS_RTR &&
+	       qp_state(qp) <= IB_QPS_SQD;
 }
 
-static void enter_paused(struct rxe_mig_qp *mig)
+/* The state that follows from the variables; @restart: retransmit in any case */
+static void settle(struct rxe_mig_qp *mig, bool restart)
 {
-	if (mig->state == RXE_MIG_PAUSED)
+	enum rxe_mig_state to = RXE_MIG_RUNNING;
+
+	if (mig->state == RXE_MIG_STOPPED && !restart)
+		return;
+
+	/* A stock partner never answers.  If the address came along, its and
+	 * our retransmission are all that is needed [RESUME-2, CAP-4].
+	 */
+	if (mig->resume_pending && !mig->resume_over &&
+	    (mig->moved || PEER_CAPABLE(mig)))
+		to = RXE_MIG_RESUMING;
+	else if (PEER_STOPPED(mig) || mig->nak_paused)
+		to = RXE_MIG_PAUSED;
+
+	if (to == RXE_MIG_RUNNING) {
+		mig->held = false;
+	} else if (!mig->held) {
+		mig->held = true;
+		mig->held_at = jiffies;
+	}
+	if (to == mig->state && !restart && !mig->nak)
 		return;
 	rxe_mig_quiesce(mig->qp);
-	rxe_mig_set_state(mig, RXE_MIG_PAUSED);
-	set_deadline(mig, rxe_mig_pause_limit_ms);
-	mig->interval = MIGROS_PROBE_MIN_MS;
+	rxe_mig_set_state(mig, to);
+	if (to == RXE_MIG_PAUSED) {
+		mig->interval = MIGROS_PROBE_MIN_MS;
+		next_interval(mig, MIGROS_PROBE_MAX_MS);
+	}
 }
 
 /**
- * rxe_mig_announce - tell the partner of a Stopped QP [STOP-3]
+ * rxe_mig_announce - tell the partner of a Stopped QP [STOP-7]
  * @mig: its migration state
  */
 void rxe_mig_announce(struct rxe_mig_qp *mig)
 {
-	struct rxe_qp *qp = mig->qp;
-
-	if (qp_type(qp) != IB_QPT_RC || qp_state(qp) < IB_QPS_RTR ||
-	    qp_state(qp) == IB_QPS_ERR)
+	if (!connected(mig->qp))
 		return;
 	mig->interval = MIGROS_RETRY_MIN_MS;
 	set_deadline(mig, MIGROS_ANNOUNCE_MS);
@@ -133,41 +265,22 @@ void rxe_mig_announce(struct rxe_mig_qp *mig)
  */
 void rxe_mig_go_live(struct rxe_mig_qp *mig)
 {
-	struct rxe_qp *qp = mig->qp;
-
-	mig->restored = false;
-	if (qp_type(qp) != IB_QPT_RC || qp_state(qp) < IB_QPS_RTR ||
-	    qp_state(qp) == IB_QPS_ERR) {
-		enter_running(mig);
-		return;
-	}
-	rxe_mig_quiesce(qp);
-	rxe_mig_set_state(mig, RXE_MIG_RESUMING);
-	/* the challenge in the snapshot may be as old as the snapshot */
-	mig->proto.peer_challenge = 0;
-	mig->interval = MIGROS_RETRY_MIN_MS;
-	set_deadline(mig, mig->proto.flags & RXE_MIG_PROTO_PEER_STOPPED ?
-		     rxe_mig_pause_limit_ms : rxe_mig_resume_limit_ms);
-	rxe_mig_kick(mig, 0);
-}
-
-static void resume_tick(struct rxe_mig_qp *mig)
-{
 	struct rxe_mig_path path;
 
-	if (expired(mig)) {
-		/* Leave it to the stock timers, as if the partner were just
-		 * not answering; an idle QP stays as it is [RESUME-7].
-		 */
-		enter_running(mig);
-		return;
+	mig->restored = false;
+	mig->resume_over = false;
+	mig->held = false;
+	mig->resume_pending = connected(mig->qp);
+	if (mig->resume_pending) {
+		rxe_mig_path_of(mig->qp, &path);
+		mig->moved = memcmp(&path.sgid, &mig->old_gid,
+				    sizeof(path.sgid));
+		mig->interval = MIGROS_RETRY_MIN_MS;
+		set_deadline(mig, rxe_mig_resume_limit_ms);
 	}
-	send_resume(mig);
-	rxe_mig_path_of(mig->qp, &path);
-	if (memcmp(&path.sgid, &mig->old_gid, sizeof(path.sgid)))
-		send_op(mig, MIGROS_OP_RESUME, MIGROS_F_SELF, &mig->old_gid,
-			mig->proto.secret, 0, mig->proto.epoch);
-	next_interval(mig, MIGROS_RETRY_MAX_MS);
+	settle(mig, true);
+	if (mig->resume_pending)
+		rxe_mig_kick(mig, 0);
 }
 
 /**
@@ -176,15 +289,66 @@ static void resume_tick(struct rxe_mig_qp *mig)
  */
 void rxe_mig_forget_peer(struct rxe_mig_qp *mig)
 {
-	if (mig->state == RXE_MIG_PAUSED || mig->state == RXE_MIG_RESUMING ||
-	    mig->nak)
-		enter_running(mig);
+	bool held = mig->state != RXE_MIG_RUNNING || mig->nak;
+
 	mig->proto.flags = 0;
 	mig->proto.peer_epoch = 0;
 	mig->proto.peer_secret = 0;
 	mig->proto.peer_challenge = 0;
-	mig->proto.resumed_epoch = 0;
-	mig->proto.challenge = get_random_u64();
+	mig->proto.challenge = rxe_mig_nonce();
+	mig->resume_pending = false;
+	mig->nak_paused = false;
+	mig->has_forward = false;
+	if (held)
+		settle(mig, true);
+}
+
+static void tick(struct rxe_mig_qp *mig)
+{
+	struct rxe_mig_path path;
+
+	if (mig->want_probe) {
+		mig->want_probe = false;
+		send_probe(mig, 0);
+	}
+	if (mig->nak) {
+		mig->nak_paused = true;
+		settle(mig, true);
+		send_probe(mig, 0);
+		return;
+	}
+
+	/* an announcement, if it is not over */
+	if (mig->state == RXE_MIG_STOPPED) {
+		if (!mig->restored && !expired(mig)) {
+			send_pause(mig, 0);
+			next_interval(mig, MIGROS_RETRY_MAX_MS);
+		}
+		return;
+	}
+
+	if ((PEER_STOPPED(mig) || mig->nak_paused)) {
+		if (pause_expired(mig) && rxe_mig_fail(mig))
+			return;
+		send_probe(mig, 0);
+	}
+
+	if (mig->resume_pending && !mig->resume_over) {
+		if (expired(mig) && !PEER_STOPPED(mig)) {
+			mig->resume_over = true;
+			settle(mig, false);
+			return;
+		}
+		send_resume(mig, 0);
+		rxe_mig_path_of(mig->qp, &path);
+		if (mig->moved)
+			send_op(mig, MIGROS_OP_RESUME, MIGROS_F_SELF,
+				&mig->old_gid, mig->proto.secret, 0,
+				mig->proto.epoch);
+		next_interval(mig, MIGROS_RETRY_MAX_MS);
+	} else if (PEER_STOPPED(mig) || mig->nak_paused) {
+		next_interval(mig, MIGROS_PROBE_MAX_MS);
+	}
 }
 
 /**
@@ -198,104 +362,54 @@ void rxe_mig_work(struct work_struct *work)
 	struct rxe_qp *qp = mig->qp;
 
 	rxe_mig_qp_lock(qp);
-	if (mig->dead)
-		goto out;
-
-	if (qp_state(qp) == IB_QPS_RESET || qp_state(qp) == IB_QPS_ERR) {
-		/* the application, or an error, took it out [PAUSE-6] */
-		if (mig->state == RXE_MIG_PAUSED ||
-		    mig->state == RXE_MIG_RESUMING || mig->nak)
-			enter_running(mig);
-		goto out;
+	if (!mig->dead) {
+		if (connected(qp)) {
+			tick(mig);
+		} else if (mig->state != RXE_MIG_STOPPED &&
+			   (mig->state != RXE_MIG_RUNNING || mig->nak)) {
+			/* an error, or the application, took it out */
+			rxe_mig_quiesce(qp);
+			rxe_mig_set_state(mig, RXE_MIG_RUNNING);
+		}
 	}
-
-	switch (mig->state) {
-	case RXE_MIG_RUNNING:
-		if (mig->nak) {
-			enter_paused(mig);
-			send_probe(mig, NULL);
-			next_interval(mig, MIGROS_PROBE_MAX_MS);
-		}
-		break;
-	case RXE_MIG_STOPPED:
-		if (!mig->restored && !expired(mig)) {
-			send_pause(mig);
-			next_interval(mig, MIGROS_RETRY_MAX_MS);
-		}
-		break;
-	case RXE_MIG_PAUSED:
-		if (expired(mig)) {
-			rxe_mig_fail(mig);
-			break;
-		}
-		send_probe(mig, mig->has_target ? &mig->target : NULL);
-		next_interval(mig, MIGROS_PROBE_MAX_MS);
-		break;
-	case RXE_MIG_RESUMING:
-		resume_tick(mig);
-		break;
-	}
-out:
 	rxe_mig_qp_unlock(qp);
 }
 
 /**
- * rxe_mig_answer_request - a request reached a Stopped QP [STOP-4, CAP-3]
+ * rxe_mig_nak_stopped - the completer received NAK_STOPPED [PAUSE-4, PAUSE-5]
  * @qp: the QP
- * @psn: PSN of the request
- *
- * Called from the receive task.  A PSN above the expected one would, as NAK,
- * acknowledge requests that were never seen, so it gets no answer.
- */
-void rxe_mig_answer_request(struct rxe_qp *qp, u32 psn)
-{
-	struct rxe_mig_qp *mig = READ_ONCE(qp->mig);
-	struct rxe_dev *rxe = to_rdev(qp->ibqp.device);
-	struct rxe_mig_path path;
-
-	/* a restored QP may not have its state yet */
-	if (!mig || mig->restored || psn_compare(psn, qp->resp.psn) > 0)
-		return;
-
-	rxe_mig_path_of(qp, &path);
-	if (mig->proto.flags & RXE_MIG_PROTO_PEER_CAPABLE)
-		rxe_mig_send_nak(rxe, &path, MIGROS_SYN_NAK_STOPPED,
-				 mig->proto.peer_challenge & MIGROS_TOKEN_MASK,
-				 qp->attr.dest_qp_num, psn);
-	else
-		rxe_mig_send_nak(rxe, &path, AETH_RNR_NAK |
-				 IB_RNR_TIMER_655_36, qp->resp.msn,
-				 qp->attr.dest_qp_num, psn);
-}
-
-/**
- * rxe_mig_nak_stopped - the completer received NAK_STOPPED [PAUSE-2]
- * @qp: the QP
- * @pkt: the acknowledge packet
+ * @pkt: the acknowledge packet; rxe has checked its source address
  *
  * Called from the send task itself, which therefore may not be disabled
- * here: swap its function and let the worker do the rest.  Without our
- * challenge in it the NAK changes nothing.
+ * here: swap its function and let the worker do the rest.
  */
 void rxe_mig_nak_stopped(struct rxe_qp *qp, struct rxe_pkt_info *pkt)
 {
-	struct rxe_mig_qp *mig = READ_ONCE(qp->mig);
-	u32 token;
+	struct rxe_mig_qp *mig = rxe_mig_get(qp, GFP_ATOMIC);
+	u32 token = be32_to_cpu(*(__be32 *)(pkt->hdr + RXE_BTH_BYTES)) &
+		    MIGROS_TOKEN_MASK;
 
-	if (!mig || mig->state != RXE_MIG_RUNNING)
+	if (!mig)
 		return;
-	token = be32_to_cpu(*(__be32 *)(pkt->hdr + RXE_BTH_BYTES)) &
-		MIGROS_TOKEN_MASK;
-	if (!mig->proto.challenge ||
-	    token != (mig->proto.challenge & MIGROS_TOKEN_MASK))
-		return;
-
-	/* not if the worker is just swapping it for something else */
-	if (cmpxchg(&qp->send_task.func, rxe_sender, rxe_mig_paused_send) !=
-	    rxe_sender)
-		return;
-	mig->nak = true;
+	if (token != (mig->proto.challenge & MIGROS_TOKEN_MASK) ||
+	    psn_compare(pkt->psn, qp->comp.psn) < 0 ||
+	    psn_compare(pkt->psn, qp->req.psn) >= 0) {
+		mig->want_probe = true;
+	} else {
+		/* not if a worker is just swapping it for something else */
+		if (cmpxchg(&qp->send_task.func, rxe_sender,
+			    rxe_mig_paused_send) != rxe_sender)
+			return;
+		mig->nak = true;
+	}
 	rxe_mig_kick(mig, 0);
+}
+
+/* ---- receiving ---- */
+
+static bool from(const union ib_gid *gid, const struct rxe_mig_pkt *p)
+{
+	return !memcmp(gid, &p->saddr, sizeof(*gid));
 }
 
 static bool from_peer(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
@@ -303,240 +417,282 @@ static bool from_peer(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 	struct rxe_mig_path path;
 
 	rxe_mig_path_of(mig->qp, &path);
-	return !memcmp(&path.dgid, &p->saddr, sizeof(p->saddr));
+	return from(&path.dgid, p);
 }
 
-/* from where our packets go: the peer, or where MOVED sent us */
-static bool from_target(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
+static bool matches(u64 field, u64 variable)
 {
-	return mig->has_target &&
-	       !memcmp(&mig->target, &p->saddr, sizeof(p->saddr));
+	return field && field == variable;
 }
 
-/* Late packets of an earlier epoch, or of one that has been resumed */
-static bool stale_epoch(struct rxe_mig_qp *mig, u32 epoch)
+/* [EPOCH-2] */
+static bool fresh(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 {
-	return (s32)(epoch - mig->proto.resumed_epoch) <= 0;
-}
-
-/* [PAUSE-3]: believed only with our challenge, sent to our peer's address */
-static void on_pause(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
-{
-	u64 echo = be64_to_cpu(p->eth.echo);
 	u32 epoch = be32_to_cpu(p->eth.epoch);
 
-	if (stale_epoch(mig, epoch))
-		return;
-	if (echo != mig->proto.challenge ||
-	    !(from_peer(mig, p) || from_target(mig, p))) {
-		send_probe(mig, NULL);
-		return;
-	}
-	mig->proto.peer_secret = be64_to_cpu(p->eth.nonce);
-	mig->proto.peer_epoch = epoch;
-	mig->proto.flags |= RXE_MIG_PROTO_PEER_STOPPED;
-
-	if (mig->state == RXE_MIG_RUNNING) {
-		enter_paused(mig);
-		rxe_mig_kick(mig, mig->interval);
-	} else if (mig->state == RXE_MIG_RESUMING) {
-		/* wait as long as a Paused QP would */
-		set_deadline(mig, rxe_mig_pause_limit_ms);
-	}
-	if (!(p->eth.flags & MIGROS_F_TOMBSTONE))
-		send_probe(mig, NULL);
+	return (s32)(epoch - mig->proto.peer_epoch) > 0 ||
+	       (epoch == mig->proto.peer_epoch && PEER_STOPPED(mig));
 }
 
-/* [PAUSE-4] */
+/* [PAUSE-1, PAUSE-2] */
+static void on_pause(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
+{
+	u64 nonce = be64_to_cpu(p->eth.nonce);
+
+	if (mig->state == RXE_MIG_STOPPED || !fresh(mig, p))
+		return;
+	if (matches(be64_to_cpu(p->eth.echo), mig->proto.challenge)) {
+		mig->proto.peer_epoch = be32_to_cpu(p->eth.epoch);
+		mig->proto.peer_secret = nonce;
+		mig->proto.flags |= RXE_MIG_PROTO_PEER_STOPPED |
+				    RXE_MIG_PROTO_PEER_CAPABLE;
+		mig->nak_paused = false;
+		settle(mig, false);
+	}
+	send_probe(mig, nonce);
+}
+
+/* [PAUSE-7, PAUSE-9] */
 static void on_probe(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 {
-	u64 challenge = be64_to_cpu(p->eth.nonce);
-	bool paused = p->eth.flags & MIGROS_F_PAUSED;
+	u64 nonce = be64_to_cpu(p->eth.nonce);
+	bool known = matches(be64_to_cpu(p->eth.echo), mig->proto.secret);
 
-	switch (mig->state) {
-	case RXE_MIG_STOPPED:
-		if (mig->restored || !from_peer(mig, p))
-			return;
-		mig->proto.peer_challenge = challenge;
-		mig->proto.flags |= RXE_MIG_PROTO_PEER_CAPABLE;
-		if (paused && be32_to_cpu(p->eth.epoch) == mig->proto.epoch)
-			set_deadline(mig, 1);	/* announced: no more */
+	if (mig->state != RXE_MIG_STOPPED) {
+		if (mig->resume_pending)
+			send_resume(mig, nonce);
 		else
-			send_pause(mig);
-		break;
-	case RXE_MIG_RESUMING:
-		if (!from_peer(mig, p) && !from_target(mig, p))
-			return;
-		mig->proto.peer_challenge = challenge;
-		send_resume(mig);
-		break;
-	case RXE_MIG_RUNNING:
-	case RXE_MIG_PAUSED:
-		if (from_peer(mig, p))
-			send_op(mig, MIGROS_OP_RUNNING, 0, NULL, 0, challenge,
+			send_op(mig, MIGROS_OP_RUNNING, 0, NULL, 0, nonce,
 				mig->proto.epoch);
-		break;
+		return;
 	}
+
+	if (known) {
+		mig->proto.flags |= RXE_MIG_PROTO_PEER_CAPABLE;
+		mig->proto.peer_challenge = nonce;
+		if (p->eth.flags & MIGROS_F_PAUSED)
+			set_deadline(mig, 1);	/* announced */
+	}
+	if (mig->has_self_forward)
+		send_moved(mig, p);
+	else if ((from_peer(mig, p) ||
+		  (mig->has_forward && from(&mig->forward, p))) &&
+		 !(known && p->eth.flags & MIGROS_F_PAUSED))
+		send_pause(mig, nonce);
 }
 
-/* [PAUSE-5]: a pause without a migration behind it heals */
+/* [PAUSE-8] */
 static void on_running(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 {
-	if (mig->state != RXE_MIG_PAUSED || !from_peer(mig, p) ||
-	    be64_to_cpu(p->eth.echo) != mig->proto.challenge)
+	if (mig->state == RXE_MIG_STOPPED ||
+	    !matches(be64_to_cpu(p->eth.echo), mig->proto.challenge))
 		return;
-	mig->proto.flags &= ~RXE_MIG_PROTO_PEER_STOPPED;
-	enter_running(mig);
+	mig->nak_paused = false;
+	settle(mig, false);
+}
+
+/* Holds for every genuine snapshot, fails for a stale one [RESUME-4] */
+static bool numbers_agree(struct rxe_qp *qp, const struct rxe_mig_pkt *p)
+{
+	u32 sq = be32_to_cpu(p->eth.sq_psn) & BTH_PSN_MASK;
+	u32 rq = be32_to_cpu(p->eth.rq_psn) & BTH_PSN_MASK;
+
+	if (qp_state(qp) >= IB_QPS_RTS && psn_compare(rq, qp->comp.psn) < 0)
+		return false;
+	return p->eth.flags & MIGROS_F_RTR ||
+	       psn_compare(sq, qp->resp.psn) <= 0;
 }
 
 static void ack_resume(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 {
-	send_op(mig, MIGROS_OP_RESUME_ACK, 0, &p->saddr, 0,
+	send_op(mig, MIGROS_OP_RESUME_ACK, 0, &p->saddr, mig->proto.challenge,
 		be64_to_cpu(p->eth.nonce), be32_to_cpu(p->eth.epoch));
 }
 
-/* [RESUME-3, RESUME-4] */
+static bool same_family(const union ib_gid *a, const union ib_gid *b)
+{
+	return ipv6_addr_v4mapped((struct in6_addr *)a->raw) ==
+	       ipv6_addr_v4mapped((struct in6_addr *)b->raw);
+}
+
+/* [RESUME-5]: a worker, because both tasks must be idle for it */
+static void apply_resume(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
+{
+	rxe_mig_quiesce(mig->qp);
+	/* with the old address too: MAC and route have changed */
+	rxe_mig_set_peer(mig, &p->saddr);
+	mig->proto.peer_epoch = be32_to_cpu(p->eth.epoch);
+	mig->proto.peer_secret = be64_to_cpu(p->eth.nonce);
+	mig->proto.flags &= ~RXE_MIG_PROTO_PEER_STOPPED;
+	mig->proto.flags |= RXE_MIG_PROTO_PEER_CAPABLE;
+	mig->proto.challenge = rxe_mig_nonce();
+	mig->nak_paused = false;
+	mig->nak = false;
+	mig->has_forward = false;
+	settle(mig, true);
+	ack_resume(mig, p);
+	if (mig->resume_pending)
+		rxe_mig_kick(mig, 0);
+}
+
+/* Return: true if the snapshot is live elsewhere [TOMB-4, STOP-9] */
+static bool on_self(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
+{
+	if (mig->state != RXE_MIG_STOPPED || mig->restored ||
+	    !matches(be64_to_cpu(p->eth.nonce), mig->proto.secret) ||
+	    (s32)(be32_to_cpu(p->eth.epoch) - mig->proto.epoch) < 0)
+		return false;
+	mig->self_forward = p->saddr;
+	mig->has_self_forward = true;
+	return true;
+}
+
+/* [RESUME-3 to RESUME-7, TOMB-5] */
 static void on_resume(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 {
 	u64 nonce = be64_to_cpu(p->eth.nonce);
 	u32 epoch = be32_to_cpu(p->eth.epoch);
-	bool known, routable;
+	struct rxe_mig_path path;
+	bool peer;
 
-	if (stale_epoch(mig, epoch)) {
-		/* our answer was lost; nobody else may have this address */
-		if (epoch == mig->proto.resumed_epoch && from_peer(mig, p) &&
-		    nonce == mig->proto.peer_secret)
+	rxe_mig_path_of(mig->qp, &path);
+	peer = from(&path.dgid, p);
+
+	/* never acknowledged: our image may be written already [STOP-8] */
+	if (mig->state == RXE_MIG_STOPPED) {
+		if (mig->has_self_forward)
+			send_moved(mig, p);
+		else if (peer)
+			send_pause(mig, 0);
+		return;
+	}
+	if (!fresh(mig, p)) {
+		if (epoch == mig->proto.peer_epoch && peer &&
+		    matches(nonce, mig->proto.peer_secret) &&
+		    numbers_agree(mig->qp, p))
 			ack_resume(mig, p);
 		return;
 	}
-
-	/* Our image may be written already: what we learned now would be
-	 * lost with this QP.  PAUSE holds our secret, so it goes to the
-	 * address we know or nowhere [RESUME-6].
-	 */
-	if (mig->state == RXE_MIG_STOPPED) {
-		if (!mig->restored && from_peer(mig, p))
-			send_pause(mig);
+	if (!(PEER_STOPPED(mig) && matches(nonce, mig->proto.peer_secret)) &&
+	    !matches(be64_to_cpu(p->eth.echo), mig->proto.challenge)) {
+		send_probe(mig, nonce);
 		return;
 	}
-
-	known = mig->proto.flags & RXE_MIG_PROTO_PEER_STOPPED &&
-		epoch == mig->proto.peer_epoch &&
-		nonce == mig->proto.peer_secret;
-	routable = from_peer(mig, p) &&
-		   be64_to_cpu(p->eth.echo) == mig->proto.challenge;
-	if (!known && !routable) {
-		send_probe(mig, NULL);
+	if (memcmp(p->eth.gid, &p->saddr, sizeof(p->saddr)) ||
+	    !same_family(&path.dgid, &p->saddr) ||
+	    !numbers_agree(mig->qp, p)) {
+		/* a stale image, or only a late packet: the next one tells */
+		rxe_dbg_qp(mig->qp, "RESUME of epoch %u contradicts this QP\n",
+			   epoch);
 		return;
 	}
-
-	rxe_mig_quiesce(mig->qp);
-	/* with the old address too: MAC and route have changed */
-	rxe_mig_set_peer(mig, &p->saddr);
-	mig->proto.resumed_epoch = epoch;
-	mig->proto.peer_epoch = epoch;
-	mig->proto.peer_secret = nonce;
-	mig->proto.flags &= ~RXE_MIG_PROTO_PEER_STOPPED;
-	mig->proto.challenge = get_random_u64();
-	mig->has_target = false;
-
-	if (mig->state == RXE_MIG_RESUMING) {
-		/* both ends moved: ours is still to be confirmed */
-		rxe_mig_set_state(mig, RXE_MIG_RESUMING);
-		mig->proto.peer_challenge = 0;
-		rxe_mig_kick(mig, 0);
-	} else {
-		rxe_mig_set_state(mig, RXE_MIG_RUNNING);
-		mig->bounded = false;
-	}
-	ack_resume(mig, p);
+	apply_resume(mig, p);
 }
 
-/* [RESUME-5] */
+/* [RESUME-8] */
 static void on_resume_ack(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 {
-	if (mig->state != RXE_MIG_RESUMING ||
-	    be64_to_cpu(p->eth.echo) != mig->proto.secret ||
-	    be32_to_cpu(p->eth.epoch) != mig->proto.epoch)
+	if (!mig->resume_pending ||
+	    be32_to_cpu(p->eth.epoch) != mig->proto.epoch ||
+	    !matches(be64_to_cpu(p->eth.echo), mig->proto.secret))
 		return;
-
-	rxe_mig_quiesce(mig->qp);
+	mig->proto.flags |= RXE_MIG_PROTO_PEER_CAPABLE;
+	mig->proto.peer_challenge = be64_to_cpu(p->eth.nonce);
 	if (!from_peer(mig, p))
-		rxe_mig_set_peer(mig, &p->saddr);
-	if (mig->proto.flags & RXE_MIG_PROTO_PEER_STOPPED) {
-		/* it has our address and is Stopped itself */
-		rxe_mig_set_state(mig, RXE_MIG_PAUSED);
-		set_deadline(mig, rxe_mig_pause_limit_ms);
-		mig->interval = MIGROS_PROBE_MIN_MS;
-		rxe_mig_kick(mig, mig->interval);
-		return;
-	}
-	rxe_mig_set_state(mig, RXE_MIG_RUNNING);
-	mig->has_target = false;
-	mig->bounded = false;
+		return;	/* it has moved, too, and will say so itself */
+	mig->resume_pending = false;
+	mig->has_forward = false;
+	settle(mig, mig->state == RXE_MIG_RESUMING);
 }
 
-/* [TOMB-5]: only the host we wrote to has seen the nonce it echoes */
+/* [TOMB-6] */
 static void on_moved(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 {
+	struct rxe_dev *rxe = to_rdev(mig->qp->ibqp.device);
 	u64 echo = be64_to_cpu(p->eth.echo);
+	bool probe = matches(echo, mig->proto.challenge);
+	struct rxe_mig_path path;
+	union ib_gid gid;
 
-	if (!from_peer(mig, p))
+	if (mig->state == RXE_MIG_STOPPED || !fresh(mig, p) ||
+	    !(probe || (mig->resume_pending &&
+			matches(echo, mig->proto.secret))))
 		return;
-	if ((mig->state == RXE_MIG_RESUMING && echo == mig->proto.secret) ||
-	    (mig->state == RXE_MIG_PAUSED && echo == mig->proto.challenge)) {
-		memcpy(&mig->target, p->eth.gid, sizeof(mig->target));
-		mig->has_target = true;
-		mig->interval = MIGROS_RETRY_MIN_MS;
-		rxe_mig_kick(mig, 0);
-	}
+	memcpy(&gid, p->eth.gid, sizeof(gid));
+	rxe_mig_path_of(mig->qp, &path);
+	if (!same_family(&path.dgid, &gid) ||
+	    rxe_mig_gid_present(rxe, &gid, NULL))
+		return;
+	mig->forward = gid;
+	mig->has_forward = true;
+	if (probe)
+		send_probe(mig, 0);
+	else
+		send_resume(mig, 0);
 }
 
+/* Return: true if the QP's lease must be given up */
+static bool dispatch(struct rxe_mig_qp *mig, struct rxe_mig_pkt *p)
+{
+	switch (p->opcode) {
+	case MIGROS_OP_PAUSE:
+		on_pause(mig, p);
+		break;
+	case MIGROS_OP_PROBE:
+		on_probe(mig, p);
+		break;
+	case MIGROS_OP_RUNNING:
+		on_running(mig, p);
+		break;
+	case MIGROS_OP_RESUME:
+		if (p->eth.flags & MIGROS_F_SELF)
+			return on_self(mig, p);
+		on_resume(mig, p);
+		break;
+	case MIGROS_OP_RESUME_ACK:
+		on_resume_ack(mig, p);
+		break;
+	case MIGROS_OP_MOVED:
+		on_moved(mig, p);
+		break;
+	}
+	return false;
+}
+
+/* [ACC-1, TOMB-2] */
 static void handle(struct rxe_mig_dev *dev, struct rxe_mig_pkt *p)
 {
+	bool self = p->opcode == MIGROS_OP_RESUME &&
+		    p->eth.flags & MIGROS_F_SELF;
+	u32 src_qpn = be32_to_cpu(p->eth.src_qpn);
 	struct rxe_mig_qp *mig;
 	struct rxe_qp *qp;
+	bool commit = false;
 
-	qp = rxe_pool_get_index(&dev->rxe->qp_pool, p->qpn);
+	qp = p->opcode < MIGROS_OP_FIRST ? NULL :
+	     rxe_pool_get_index(&dev->rxe->qp_pool, p->qpn);
 	if (!qp) {
 		rxe_mig_tomb_rcv(dev, p);
 		return;
 	}
 
-	if (qp_type(qp) != IB_QPT_RC || !qp->valid ||
-	    qp_state(qp) < IB_QPS_RTR || qp_state(qp) == IB_QPS_ERR ||
-	    be32_to_cpu(p->eth.src_qpn) != qp->attr.dest_qp_num)
-		goto put;
+	mig = READ_ONCE(qp->mig);
+	if (!connected(qp) || !qp->valid || (mig && mig->restored) ||
+	    src_qpn != (self ? qp_num(qp) : qp->attr.dest_qp_num)) {
+		rxe_put(qp);
+		rxe_mig_tomb_rcv(dev, p);
+		return;
+	}
 
 	mig = rxe_mig_get(qp, GFP_KERNEL);
-	if (!mig)
-		goto put;
-
-	rxe_mig_qp_lock(qp);
-	if (!mig->dead) {
-		switch (p->opcode) {
-		case MIGROS_OP_PAUSE:
-			on_pause(mig, p);
-			break;
-		case MIGROS_OP_PROBE:
-			on_probe(mig, p);
-			break;
-		case MIGROS_OP_RUNNING:
-			on_running(mig, p);
-			break;
-		case MIGROS_OP_RESUME:
-			on_resume(mig, p);
-			break;
-		case MIGROS_OP_RESUME_ACK:
-			on_resume_ack(mig, p);
-			break;
-		case MIGROS_OP_MOVED:
-			on_moved(mig, p);
-			break;
-		}
+	if (mig) {
+		rxe_mig_qp_lock(qp);
+		if (!mig->dead)
+			commit = dispatch(mig, p);
+		rxe_mig_qp_unlock(qp);
+		if (commit)
+			rxe_mig_lease_commit(mig);
 	}
-	rxe_mig_qp_unlock(qp);
-put:
 	rxe_put(qp);
 }
 

@@ -391,7 +391,7 @@ static int refill_qp(struct rxe_dev *rxe, struct rxe_qp *qp, struct mig_in *in)
 	load_ring(qp->rq.queue, &r->rq, rq);
 	mig->proto = r->proto;
 	if (!mig->proto.challenge)
-		mig->proto.challenge = get_random_u64();
+		mig->proto.challenge = rxe_mig_nonce();
 	memcpy(&mig->old_gid, r->pri_av.sgid, sizeof(mig->old_gid));
 	mig->refilled = true;
 	rxe_mig_set_qp_events(&qp->ibqp, r->rec.user_handle,

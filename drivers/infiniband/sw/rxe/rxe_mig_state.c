@@ -170,11 +170,8 @@ static void canonicalise(struct rxe_qp *qp)
 }
 
 /**
- * rxe_mig_stop_qp - move a QP to Stopped and canonicalise it [STOP-1]
+ * rxe_mig_stop_qp - move a QP to Stopped and canonicalise it [STOP-3, STOP-4]
  * @mig: its migration state
- *
- * A QP whose last RESUME was never confirmed keeps epoch and secret: its
- * partner may have learned those and no others [EPOCH-3].
  */
 void rxe_mig_stop_qp(struct rxe_mig_qp *mig)
 {
@@ -186,14 +183,17 @@ void rxe_mig_stop_qp(struct rxe_mig_qp *mig)
 	drop_pkts(qp, &qp->resp_pkts);
 	canonicalise(qp);
 
-	if (mig->state != RXE_MIG_RESUMING) {
-		mig->proto.epoch++;
-		mig->proto.secret = get_random_u64();
-	}
-	mig->proto.flags &= ~RXE_MIG_PROTO_PEER_CAPABLE;
-	mig->proto.peer_challenge = 0;
-	mig->has_target = false;
-	if (qp_type(qp) == IB_QPT_RC && qp_state(qp) >= IB_QPS_RTR) {
+	mig->proto.epoch++;
+	/* An unanswered secret is the only one the partner may know [AUTH-1] */
+	if (!mig->resume_pending || !mig->proto.secret)
+		mig->proto.secret = rxe_mig_nonce();
+	mig->resume_pending = false;
+	mig->resume_over = false;
+	mig->has_self_forward = false;
+	mig->held = false;
+	mig->stopped_at = jiffies;
+	if (qp->pri_av.network_type) {
+		/* resumed in place, this is the address it has not left */
 		rxe_mig_path_of(qp, &path);
 		mig->old_gid = path.sgid;
 	}
@@ -249,35 +249,40 @@ void rxe_mig_set_peer(struct rxe_mig_qp *mig, const union ib_gid *dgid)
 }
 
 /**
- * rxe_mig_fail - a pause reached its bound: fail as retry-exceeded [PAUSE-7]
+ * rxe_mig_fail - a pause reached its bound [PAUSE-10]
  * @mig: migration state of a Paused QP
+ *
+ * Outstanding work fails as retry-exceeded.  Return: false without any, then
+ * nothing happens: stock leaves an idle QP alone, too.
  */
-void rxe_mig_fail(struct rxe_mig_qp *mig)
+bool rxe_mig_fail(struct rxe_mig_qp *mig)
 {
 	struct rxe_qp *qp = mig->qp;
 	struct rxe_dev *rxe = to_rdev(qp->ibqp.device);
 	struct rxe_send_wqe *wqe;
 	struct rxe_cqe cqe = {};
 
+	wqe = queue_head(qp->sq.queue, QUEUE_TYPE_FROM_CLIENT);
+	if (!wqe)
+		return false;
+
 	rxe_err_qp(qp, "partner qp#%u did not resume within %u ms, giving up\n",
 		   qp->attr.dest_qp_num, rxe_mig_pause_limit_ms);
 
 	rxe_mig_quiesce(qp);
-	wqe = queue_head(qp->sq.queue, QUEUE_TYPE_FROM_CLIENT);
-	if (wqe) {
-		rxe_counter_inc(rxe, RXE_CNT_RETRY_EXCEEDED);
-		if (qp->is_user) {
-			cqe.uibwc.wr_id = wqe->wr.wr_id;
-			cqe.uibwc.status = IB_WC_RETRY_EXC_ERR;
-			cqe.uibwc.qp_num = qp->ibqp.qp_num;
-		} else {
-			cqe.ibwc.wr_id = wqe->wr.wr_id;
-			cqe.ibwc.status = IB_WC_RETRY_EXC_ERR;
-			cqe.ibwc.qp = &qp->ibqp;
-		}
-		queue_advance_consumer(qp->sq.queue, QUEUE_TYPE_FROM_CLIENT);
-		rxe_cq_post(qp->scq, &cqe, 0);
+	rxe_counter_inc(rxe, RXE_CNT_RETRY_EXCEEDED);
+	if (qp->is_user) {
+		cqe.uibwc.wr_id = wqe->wr.wr_id;
+		cqe.uibwc.status = IB_WC_RETRY_EXC_ERR;
+		cqe.uibwc.qp_num = qp->ibqp.qp_num;
+	} else {
+		cqe.ibwc.wr_id = wqe->wr.wr_id;
+		cqe.ibwc.status = IB_WC_RETRY_EXC_ERR;
+		cqe.ibwc.qp = &qp->ibqp;
 	}
+	queue_advance_consumer(qp->sq.queue, QUEUE_TYPE_FROM_CLIENT);
+	rxe_cq_post(qp->scq, &cqe, 0);
 	rxe_mig_set_state(mig, RXE_MIG_RUNNING);
 	rxe_qp_error(qp);
+	return true;
 }

@@ -17,8 +17,10 @@ struct rxe_mig_tomb {
 	u32			sq_psn;
 	u32			rq_psn;
 	u32			msn;
-	union ib_gid		forward;
-	bool			has_forward;
+	u32			rnr_retry;
+	unsigned long		stopped_at;
+	union ib_gid		self_forward;
+	bool			has_self_forward;
 	unsigned long		expires;
 };
 
@@ -46,6 +48,10 @@ void rxe_mig_tomb_create(struct rxe_mig_qp *mig)
 	t->sq_psn = qp->comp.psn;
 	t->rq_psn = qp->resp.psn;
 	t->msn = qp->resp.msn;
+	t->rnr_retry = qp->attr.rnr_retry;
+	t->stopped_at = mig->stopped_at;
+	t->self_forward = mig->self_forward;
+	t->has_self_forward = mig->has_self_forward;
 	t->expires = jiffies + msecs_to_jiffies(rxe_mig_tombstone_ms);
 	rxe_mig_path_of(qp, &t->path);
 
@@ -97,97 +103,81 @@ static void tomb_send(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
 		.nonce = cpu_to_be64(nonce),
 		.echo = cpu_to_be64(echo),
 	};
+	bool moved = opcode == MIGROS_OP_MOVED;
 
 	if (to)
 		path.dgid = *to;
-	memcpy(eth.gid, opcode == MIGROS_OP_MOVED ? t->forward.raw :
-						    path.sgid.raw,
+	memcpy(eth.gid, moved ? t->self_forward.raw : path.sgid.raw,
 	       sizeof(eth.gid));
 	rxe_mig_send(dev->rxe, &path, opcode, t->dest_qpn, t->sq_psn, &eth);
 }
 
+/* [STOP-6, CAP-2] */
 static void tomb_request(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
-			 struct rxe_mig_pkt *p)
+			 struct rxe_mig_pkt *p, bool peer)
 {
-	if (memcmp(&t->path.dgid, &p->saddr, sizeof(p->saddr)) ||
-	    psn_compare(p->psn, t->rq_psn) > 0)
-		return;
-	if (t->proto.flags & RXE_MIG_PROTO_PEER_CAPABLE)
-		rxe_mig_send_nak(dev->rxe, &t->path, MIGROS_SYN_NAK_STOPPED,
-				 t->proto.peer_challenge & MIGROS_TOKEN_MASK,
-				 t->dest_qpn, p->psn);
-	else
-		rxe_mig_send_nak(dev->rxe, &t->path, AETH_RNR_NAK |
-				 IB_RNR_TIMER_655_36, t->msn, t->dest_qpn,
-				 p->psn);
+	if (peer && psn_compare(p->psn, t->rq_psn) <= 0)
+		rxe_mig_send_stopped(dev->rxe, &t->path, &t->proto, t->dest_qpn,
+				     p->psn, t->msn, t->stopped_at,
+				     t->rnr_retry);
 }
 
-static void tomb_resume(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
-			struct rxe_mig_pkt *p)
+/* [PAUSE-9] */
+static void tomb_probe(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
+		       struct rxe_mig_pkt *p, bool peer)
 {
 	u64 nonce = be64_to_cpu(p->eth.nonce);
-	bool peer = !memcmp(&t->path.dgid, &p->saddr, sizeof(p->saddr));
+	bool known = t->proto.secret &&
+		     be64_to_cpu(p->eth.echo) == t->proto.secret;
 
-	/* the QP itself, from where it lives now [TOMB-3] */
-	if (p->eth.flags & MIGROS_F_SELF) {
-		if (be32_to_cpu(p->eth.src_qpn) == t->qpn &&
-		    nonce == t->proto.secret &&
-		    be32_to_cpu(p->eth.epoch) == t->proto.epoch) {
-			t->forward = p->saddr;
-			t->has_forward = true;
-		}
-		return;
+	if (known) {
+		t->proto.flags |= RXE_MIG_PROTO_PEER_CAPABLE;
+		t->proto.peer_challenge = nonce;
 	}
-
-	/* its partner, which has moved too [TOMB-5] */
-	if (be32_to_cpu(p->eth.src_qpn) != t->dest_qpn)
-		return;
-	if (!peer && !(t->proto.flags & RXE_MIG_PROTO_PEER_STOPPED &&
-		       nonce == t->proto.peer_secret)) {
-		/* learn the partner's secret from where it was */
-		tomb_send(dev, t, MIGROS_OP_PROBE, NULL, t->proto.challenge, 0);
-		return;
-	}
-	if (t->has_forward)
+	if (t->has_self_forward)
 		tomb_send(dev, t, MIGROS_OP_MOVED, &p->saddr, 0, nonce);
+	else if (peer && !(known && p->eth.flags & MIGROS_F_PAUSED))
+		tomb_send(dev, t, MIGROS_OP_PAUSE, NULL, t->proto.secret,
+			  nonce);
+}
+
+/* [TOMB-4, TOMB-5] */
+static void tomb_resume(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
+			struct rxe_mig_pkt *p, bool peer)
+{
+	u64 nonce = be64_to_cpu(p->eth.nonce);
+
+	if (p->eth.flags & MIGROS_F_SELF) {
+		if (nonce == t->proto.secret &&
+		    (s32)(be32_to_cpu(p->eth.epoch) - t->proto.epoch) >= 0) {
+			t->self_forward = p->saddr;
+			t->has_self_forward = true;
+		}
+	} else if (t->has_self_forward) {
+		tomb_send(dev, t, MIGROS_OP_MOVED, &p->saddr, 0, nonce);
+	} else if (peer) {
+		tomb_send(dev, t, MIGROS_OP_PAUSE, NULL, t->proto.secret,
+			  t->proto.peer_challenge);
+	}
 }
 
 static void tomb_handle(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
 			struct rxe_mig_pkt *p)
 {
-	bool peer;
+	bool peer = !memcmp(&t->path.dgid, &p->saddr, sizeof(p->saddr));
+	bool self = p->opcode == MIGROS_OP_RESUME &&
+		    p->eth.flags & MIGROS_F_SELF;
 
 	if (p->opcode < MIGROS_OP_FIRST) {
-		tomb_request(dev, t, p);
+		tomb_request(dev, t, p, peer);
 		return;
 	}
-	if (p->opcode == MIGROS_OP_RESUME) {
-		tomb_resume(dev, t, p);
+	if (be32_to_cpu(p->eth.src_qpn) != (self ? t->qpn : t->dest_qpn))
 		return;
-	}
-
-	peer = !memcmp(&t->path.dgid, &p->saddr, sizeof(p->saddr)) &&
-	       be32_to_cpu(p->eth.src_qpn) == t->dest_qpn;
-	if (!peer)
-		return;
-	switch (p->opcode) {
-	case MIGROS_OP_PROBE:
-		t->proto.peer_challenge = be64_to_cpu(p->eth.nonce);
-		t->proto.flags |= RXE_MIG_PROTO_PEER_CAPABLE;
-		tomb_send(dev, t, MIGROS_OP_PAUSE, NULL, t->proto.secret,
-			  t->proto.peer_challenge);
-		if (t->has_forward)
-			tomb_send(dev, t, MIGROS_OP_MOVED, NULL, 0,
-				  t->proto.peer_challenge);
-		break;
-	case MIGROS_OP_PAUSE:
-		if (be64_to_cpu(p->eth.echo) != t->proto.challenge)
-			break;
-		t->proto.peer_secret = be64_to_cpu(p->eth.nonce);
-		t->proto.peer_epoch = be32_to_cpu(p->eth.epoch);
-		t->proto.flags |= RXE_MIG_PROTO_PEER_STOPPED;
-		break;
-	}
+	if (p->opcode == MIGROS_OP_PROBE)
+		tomb_probe(dev, t, p, peer);
+	else if (p->opcode == MIGROS_OP_RESUME)
+		tomb_resume(dev, t, p, peer);
 }
 
 /**

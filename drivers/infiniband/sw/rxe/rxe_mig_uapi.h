@@ -331,7 +331,7 @@ struct rxe_mig_proto {		/* protocol state of an RC QP */
 	__aligned_u64 peer_secret;
 	__aligned_u64 peer_challenge;
 	__u32 flags;		/* RXE_MIG_PROTO_* */
-	__u32 resumed_epoch;	/* last epoch of the peer that was resumed */
+	__u32 reserved;
 };
 
 #define RXE_MIG_PROTO_PEER_CAPABLE	0x1

@@ -39,6 +39,7 @@
 #define MIGROS_F_PAUSED		0x01	/* PROBE: the sender is Paused */
 #define MIGROS_F_TOMBSTONE	0x02	/* PAUSE: sent for a QP that is gone */
 #define MIGROS_F_SELF		0x04	/* RESUME: to the QP's own old address */
+#define MIGROS_F_RTR		0x08	/* sender cannot send yet: sq_psn unset */
 
 /* Migration extended transport header, follows the BTH [WIRE-3] */
 struct migros_eth {
@@ -66,6 +67,7 @@ struct migros_eth {
 #define MIGROS_PROBE_MIN_MS	200	/* PROBE by a Paused QP */
 #define MIGROS_PROBE_MAX_MS	2000
 #define MIGROS_ANNOUNCE_MS	2000	/* a Stopped QP repeats PAUSE this long */
+#define MIGROS_CAP_WAIT_MS	140	/* no RNR NAK before [CAP-2] */
 #define MIGROS_PAUSE_LIMIT_MS	300000	/* Paused, then retry-exceeded */
 #define MIGROS_RESUME_LIMIT_MS	60000	/* RESUME unanswered, then plain RTS */
 #define MIGROS_TOMBSTONE_MS	300000	/* life of a tombstone */
