@@ -22,7 +22,7 @@ need_plugin() {
 start() {
 	local host=$1 name=$2 command=$3
 
-	hostexec "$host" "mkdir -p /tmp/$name && cd /tmp/$name && rm -f status
+	hostexec "$host" "rm -rf /tmp/$name; mkdir /tmp/$name; cd /tmp/$name
 		echo \$((20000 + RANDOM % 10000)) >/proc/sys/kernel/ns_last_pid
 		setsid sh -c '$command; echo \$? >status' </dev/null >out 2>&1 &
 		echo \$! >pid"
