@@ -86,6 +86,7 @@ static int gid_index = 1;
 static unsigned int rounds = 10;
 static bool use_ud = true;
 static bool mw_first;
+static bool stay;
 
 __attribute__((noreturn, format(printf, 1, 2)))
 static void die(const char *format, ...)
@@ -599,7 +600,7 @@ int main(int argc, char **argv)
 	pid_t child;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	while ((opt = getopt(argc, argv, "bd:g:ln:uw")) != -1) {
+	while ((opt = getopt(argc, argv, "bd:g:ln:suw")) != -1) {
 		switch (opt) {
 		case 'b':
 			both = true;
@@ -616,6 +617,9 @@ int main(int argc, char **argv)
 		case 'n':
 			rounds = atoi(optarg);
 			break;
+		case 's':
+			stay = true;
+			break;
 		case 'u':
 			use_ud = false;
 			break;
@@ -623,7 +627,7 @@ int main(int argc, char **argv)
 			mw_first = true;
 			break;
 		default:
-			fprintf(stderr, "usage: cycle [-d DEVICE] [-g GID-INDEX] [-n ROUNDS] [-b: both migrate] [-u: no UD] [-w: memory window before QP] [-l | HOST]\n");
+			fprintf(stderr, "usage: cycle [-d DEVICE] [-g GID-INDEX] [-n ROUNDS] [-b: both migrate] [-s: none migrates] [-u: no UD] [-w: memory window before QP] [-l | HOST]\n");
 			return 2;
 		}
 	}
@@ -631,7 +635,7 @@ int main(int argc, char **argv)
 	if (listener || optind < argc) {
 		s.name = listener ? "listener" : "connector";
 		s.socket = tcp(listener ? NULL : argv[optind]);
-		s.migrates = !listener || both;
+		s.migrates = !stay && (!listener || both);
 		return run();
 	}
 
@@ -641,7 +645,7 @@ int main(int argc, char **argv)
 	s.name = child ? "parent" : "child";
 	s.socket = pair[!child];
 	close(pair[!!child]);
-	s.migrates = child || both;
+	s.migrates = !stay && (child || both);
 	ret = run();
 	if (!child)
 		return ret;

@@ -424,6 +424,13 @@ static void close_restored(struct cycle *c)
 
 int selfmig_cycle(struct ibv_context *ctx, struct selfmig_info *info)
 {
+	return selfmig_cycle_if(ctx, info, NULL, NULL);
+}
+
+int selfmig_cycle_if(struct ibv_context *ctx, struct selfmig_info *info,
+		     int (*look)(const void *image, size_t len, void *arg),
+		     void *arg)
+{
 	struct cycle c = { .ctx = ctx };
 	double start = now_ms(), dumped;
 	int err;
@@ -436,6 +443,8 @@ int selfmig_cycle(struct ibv_context *ctx, struct selfmig_info *info)
 	err = find_fds(&c);
 	if (!err)
 		err = find_maps(&c);
+	if (!err && look && look(c.image, c.end - c.image, arg))
+		err = fail(ECANCELED, "image refused");
 	if (err) {
 		context_cmd(ctx, IBV_RESTORE_CANCEL);
 		goto out;

@@ -28,6 +28,15 @@ struct selfmig_info {
  */
 int selfmig_cycle(struct ibv_context *ctx, struct selfmig_info *info);
 
+/*
+ * The same, but once the context is stopped and dumped, look() sees the image
+ * and decides. Unless it returns 0 the context resumes where it is, and the
+ * result is -ECANCELED.
+ */
+int selfmig_cycle_if(struct ibv_context *ctx, struct selfmig_info *info,
+		     int (*look)(const void *image, size_t len, void *arg),
+		     void *arg);
+
 const char *selfmig_error(void);
 
 #endif /* SELFMIG_H */
