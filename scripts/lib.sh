@@ -95,7 +95,8 @@ cached() {
 			start=$SECONDS
 			log "building $kind-$key"
 			set +e
-			(exec {lock}>&-; set -e; "$1" "$out" "${@:2}") </dev/null >&2
+			# It keeps the lock, in case that it outlives this shell.
+			(set -e; "$1" "$out" "${@:2}") </dev/null >&2
 			status=$?
 			set -e
 			[ "$status" -eq 0 ] || die "building $kind-$key failed"
@@ -109,9 +110,11 @@ cached() {
 	printf '%s\n' "$entry"
 }
 
-# prune KIND: drop entries that nobody has used for a week.
+# prune KIND: drop entries that nobody has used for a week, and what a killed
+# builder left.
 prune() {
-	find "$CACHE" -maxdepth 1 -name "$1-????????????????" -mtime +7 -print0 |
+	find "$CACHE" -maxdepth 1 -mtime +7 \
+		\( -name "$1-????????????????" -o -name "tmp-$1-*" \) -print0 |
 		while IFS= read -r -d '' old; do
 			log "removing ${old##*/}, not used for a week"
 			as_root rm -rf "$old"
