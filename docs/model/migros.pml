@@ -55,6 +55,7 @@
 #else
 #define ADDR(x) (x)
 #endif
+#define FIRSTHOST (cur[0] == 0 && ps[3])	/* a value of CRASH */
 #ifdef STOCK			/* B lacks the extension */
 #define STOCKB 1
 #else
