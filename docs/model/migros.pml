@@ -748,7 +748,7 @@ inline senddata(ex)
 }
 
 #ifdef LIVE
-#define WHOLE(x) (st[x] == RUN && !HELD(x) && (STOCKB || !pend[x]) && una[x] == NMSG(SIDE(x)) && xp[x] == NMSG(1-SIDE(x)))
+#define WHOLE(x) (st[x] == RUN && !HELD(x) && (STOCKB || lim[x] || !pend[x]) && una[x] == NMSG(SIDE(x)) && xp[x] == NMSG(1-SIDE(x)))
 #define DONE (LIVEI(cur[0]) && LIVEI(cur[1]) && WHOLE(cur[0]) && WHOLE(cur[1]) && \
 	av[cur[0]] == ADDR(cur[1]) && av[cur[1]] == ADDR(cur[0]))
 #if LATE > 0
