@@ -221,9 +221,14 @@ static int mig_modify_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
 
 	/* rxe_qp_reset() and the worker both disable and enable the tasks */
 	rxe_mig_qp_lock(qp);
+	if (qp->mig && qp->mig->state == RXE_MIG_STOPPED) {
+		/* the snapshot would not know of it */
+		rxe_mig_qp_unlock(qp);
+		return -EBUSY;
+	}
 	err = stock->modify_qp(ibqp, attr, mask, udata);
 	if (!err && mask & IB_QP_STATE && attr->qp_state == IB_QPS_RESET &&
-	    qp->mig && qp->mig->state != RXE_MIG_STOPPED)
+	    qp->mig)
 		rxe_mig_forget_peer(qp->mig);
 	rxe_mig_qp_unlock(qp);
 	return err;

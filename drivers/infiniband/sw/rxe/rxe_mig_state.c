@@ -140,7 +140,11 @@ void rxe_mig_set_state(struct rxe_mig_qp *mig, enum rxe_mig_state state)
 	WRITE_ONCE(qp->send_task.func, send);
 	rxe_enable_task(&qp->recv_task);
 	rxe_enable_task(&qp->send_task);
-	rxe_sched_task(&qp->recv_task);
+	/* In the error state each run of the receiver of a QP with an SRQ
+	 * raises IB_EVENT_QP_LAST_WQE_REACHED once more.
+	 */
+	if (qp_state(qp) != IB_QPS_ERR || !qp->srq)
+		rxe_sched_task(&qp->recv_task);
 	rxe_sched_task(&qp->send_task);
 }
 
