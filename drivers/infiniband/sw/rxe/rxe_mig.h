@@ -222,6 +222,7 @@ int rxe_mig_send(struct rxe_dev *rxe, const struct rxe_mig_path *path,
 		 u8 opcode, u32 qpn, u32 psn, const struct migros_eth *eth);
 int rxe_mig_send_nak(struct rxe_dev *rxe, const struct rxe_mig_path *path,
 		     u8 syndrome, u32 msn, u32 qpn, u32 psn);
+bool rxe_mig_reachable(struct rxe_dev *rxe, const struct rxe_mig_path *path);
 bool rxe_mig_gid_present(struct rxe_dev *rxe, const union ib_gid *gid,
 			 int *index);
 

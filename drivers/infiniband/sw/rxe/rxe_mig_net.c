@@ -114,6 +114,52 @@ static struct dst_entry *mig_route(struct net_device *ndev,
 #endif
 }
 
+/* the netdev of a local address, with a reference */
+static struct net_device *mig_netdev(struct rxe_dev *rxe,
+				     const union ib_gid *sgid)
+{
+	const struct ib_gid_attr *attr;
+	struct net_device *ndev;
+
+	attr = rdma_find_gid_by_port(&rxe->ib_dev, sgid,
+				     IB_GID_TYPE_ROCE_UDP_ENCAP, RXE_PORT,
+				     NULL);
+	if (IS_ERR(attr))
+		return ERR_PTR(-EADDRNOTAVAIL);
+	rcu_read_lock();
+	ndev = rdma_read_gid_attr_ndev_rcu(attr);
+	if (!IS_ERR(ndev))
+		dev_hold(ndev);
+	rcu_read_unlock();
+	rdma_put_gid_attr(attr);
+	return ndev;
+}
+
+/**
+ * rxe_mig_reachable - is there a way from here to there?
+ * @rxe: device
+ * @path: addresses
+ *
+ * A QP that finds no route for a packet fails, so look before it is moved.
+ */
+bool rxe_mig_reachable(struct rxe_dev *rxe, const struct rxe_mig_path *path)
+{
+	struct net_device *ndev;
+	struct dst_entry *dst;
+
+	if (gid_is_v4(&path->sgid) != gid_is_v4(&path->dgid))
+		return false;
+	if (rxe_mig_gid_present(rxe, &path->dgid, NULL))
+		return true;
+	ndev = mig_netdev(rxe, &path->sgid);
+	if (IS_ERR(ndev))
+		return false;
+	dst = mig_route(ndev, path);
+	dst_release(dst);
+	dev_put(ndev);
+	return dst;
+}
+
 static void push_udp(struct sk_buff *skb, u16 src_port)
 {
 	struct udphdr *udph = __skb_push(skb, sizeof(*udph));
@@ -181,7 +227,6 @@ static int mig_xmit(struct rxe_dev *rxe, const struct rxe_mig_path *path,
 		    u8 opcode, u8 icrc_opcode, u32 qpn, u32 psn,
 		    const void *eth, unsigned int eth_len)
 {
-	const struct ib_gid_attr *attr;
 	struct rxe_pkt_info pkt = {};
 	struct net_device *ndev;
 	struct dst_entry *dst = NULL;
@@ -191,23 +236,9 @@ static int mig_xmit(struct rxe_dev *rxe, const struct rxe_mig_path *path,
 
 	if (gid_is_v4(&path->sgid) != gid_is_v4(&path->dgid))
 		return -EAFNOSUPPORT;
-
-	attr = rdma_find_gid_by_port(&rxe->ib_dev, &path->sgid,
-				     IB_GID_TYPE_ROCE_UDP_ENCAP, RXE_PORT,
-				     NULL);
-	if (IS_ERR(attr))
-		return -EADDRNOTAVAIL;
-
-	rcu_read_lock();
-	ndev = rdma_read_gid_attr_ndev_rcu(attr);
-	if (IS_ERR(ndev)) {
-		rcu_read_unlock();
-		rdma_put_gid_attr(attr);
-		return -ENODEV;
-	}
-	dev_hold(ndev);
-	rcu_read_unlock();
-	rdma_put_gid_attr(attr);
+	ndev = mig_netdev(rxe, &path->sgid);
+	if (IS_ERR(ndev))
+		return PTR_ERR(ndev);
 
 	/* The stack would route this via lo, where rxe does not listen */
 	loop = rxe_mig_gid_present(rxe, &path->dgid, NULL);

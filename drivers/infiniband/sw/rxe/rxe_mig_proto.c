@@ -42,8 +42,6 @@ static void send_to(struct rxe_mig_qp *mig, const struct rxe_mig_path *path,
 	};
 	u32 qpn = flags & MIGROS_F_SELF ? qp_num(qp) : qp->attr.dest_qp_num;
 
-	if (qp_state(qp) < IB_QPS_RTS)
-		eth.flags |= MIGROS_F_RTR;
 	memcpy(eth.gid, gid ? gid->raw : path->sgid.raw, sizeof(eth.gid));
 	rxe_mig_send(to_rdev(qp->ibqp.device), path, opcode, qpn,
 		     qp->comp.psn & BTH_PSN_MASK, &eth);
@@ -494,13 +492,9 @@ static void on_running(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 /* Holds for every genuine snapshot, fails for a stale one [RESUME-4] */
 static bool numbers_agree(struct rxe_qp *qp, const struct rxe_mig_pkt *p)
 {
-	u32 sq = be32_to_cpu(p->eth.sq_psn) & BTH_PSN_MASK;
 	u32 rq = be32_to_cpu(p->eth.rq_psn) & BTH_PSN_MASK;
 
-	if (qp_state(qp) >= IB_QPS_RTS && psn_compare(rq, qp->comp.psn) < 0)
-		return false;
-	return p->eth.flags & MIGROS_F_RTR ||
-	       psn_compare(sq, qp->resp.psn) <= 0;
+	return qp_state(qp) < IB_QPS_RTS || psn_compare(rq, qp->comp.psn) >= 0;
 }
 
 static void ack_resume(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
@@ -578,8 +572,9 @@ static void on_resume(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 		send_probe(mig, nonce);
 		return;
 	}
+	path.dgid = p->saddr;
 	if (memcmp(p->eth.gid, &p->saddr, sizeof(p->saddr)) ||
-	    !same_family(&path.dgid, &p->saddr) ||
+	    !rxe_mig_reachable(to_rdev(mig->qp->ibqp.device), &path) ||
 	    !numbers_agree(mig->qp, p)) {
 		/* a stale image, or only a late packet: the next one tells */
 		rxe_dbg_qp(mig->qp, "RESUME of epoch %u contradicts this QP\n",

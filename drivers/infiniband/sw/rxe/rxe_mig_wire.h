@@ -39,7 +39,6 @@
 #define MIGROS_F_PAUSED		0x01	/* PROBE: the sender is Paused */
 #define MIGROS_F_TOMBSTONE	0x02	/* PAUSE: sent for a QP that is gone */
 #define MIGROS_F_SELF		0x04	/* RESUME: to the QP's own old address */
-#define MIGROS_F_RTR		0x08	/* sender cannot send yet: sq_psn unset */
 
 /* Migration extended transport header, follows the BTH [WIRE-3] */
 struct migros_eth {
