@@ -1,12 +1,11 @@
 # shellcheck shell=bash
 # For tests that move processes between hosts: source it after tests/lib.sh.
 
-# Our criu, with its plugin and libibverbs. CRIU_LIBS_DIR is where it looks for
-# plugins.
+# Our criu, with its plugin and libibverbs.
 criu() {
 	local host=$1
 	shift
-	hostexec -t 120 "$host" "CRIU_LIBS_DIR=/opt/migros/usr/lib/criu \
+	hostexec -t 120 "$host" "export CRIU_LIBS_DIR=/opt/migros/usr/lib/criu
 		/opt/migros/bin/criu $*"
 }
 
@@ -39,7 +38,7 @@ output() { hostexec "$1" "cat /tmp/$2/out"; }
 
 # progress HOST: how many packets the RDMA device has sent so far.
 progress() {
-	hostexec "$1" "cat /sys/class/infiniband/rx*/ports/1/hw_counters/sent_pkts |
+	hostexec "$1" "cat /sys/class/infiniband/*/ports/1/hw_counters/sent_pkts |
 		sort -n | tail -1"
 }
 
@@ -51,7 +50,7 @@ dump() {
 	hostexec "$host" "rm -rf /tmp/$name/images; mkdir /tmp/$name/images"
 	criu "$host" dump -t "\$(cat /tmp/$name/pid)" -D "/tmp/$name/images" \
 		-o dump.log -v4 --tcp-established "$@" || {
-		hostexec "$host" "grep -E 'Error|Warn|rdma' /tmp/$name/images/dump.log |
+		hostexec "$host" "grep -E 'Error|Warn|rdma_plugin:' /tmp/$name/images/dump.log |
 			tail -40" || true
 		return 1
 	}
@@ -64,8 +63,8 @@ restore() {
 
 	criu "$host" restore -D "/tmp/$name/images" -o restore.log -v4 \
 		--tcp-established --restore-detached "$@" || {
-		hostexec "$host" "grep -E 'Error|Warn|rdma' \
-			/tmp/$name/images/restore.log | tail -40; dmesg | tail -20" || true
+		hostexec "$host" "grep -E 'Error|Warn|rdma_plugin:' \
+			/tmp/$name/images/restore.log | tail -40" || true
 		return 1
 	}
 }
@@ -88,4 +87,71 @@ s.bind((\"eth0\", 0))
 m = s.getsockname()[4]
 f = b\"\\xff\" * 6 + m + struct.pack(\"!HHHBBH\", 0x806, 1, 0x800, 6, 4, 1)
 s.send(f + m + a + b\"\\0\" * 6 + a)'"
+}
+
+# build_loop HOST...: build loop.c into /usr/bin.
+build_loop() {
+	local dir host
+
+	dir=$(mktemp -d)
+	"$TOP/scripts/in-chroot" -b "$TOP/tests/criu:/src" -d "$dir" gcc -O2 -g -Wall \
+		-Wextra -Wno-missing-field-initializers -o loop /src/loop.c -libverbs
+	for host; do
+		hostcopy "$dir/loop" "$host:/usr/bin/loop"
+		hostexec "$host" "modprobe rdma_ucm; chmod 666 /dev/infiniband/*"
+	done
+	rm -r "$dir"
+}
+
+# finish HOST NAME: end loop, which checks itself.
+finish() {
+	local status
+
+	hostexec "$1" "touch /tmp/$2/stop"
+	status=$(status "$1" "$2" 60)
+	output "$1" "$2"
+	[ "$status" = 0 ] || { echo "exit status: $status"; return 1; }
+}
+
+# busy HOST NAME: loop still makes progress, or is said not to.
+busy() {
+	local before
+
+	before=$(progress "$1")
+	sleep 3
+	[ "$(progress "$1")" -gt $((before + 20)) ] ||
+		{ echo "$2 in $1 is stuck"; return 1; }
+}
+
+# says HOST NAME LOG TEXT: the log of criu has the text.
+says() {
+	hostexec "$1" "grep -q -- '$4' /tmp/$2/images/$3" ||
+		{ echo "$3 does not say: $4"; return 1; }
+}
+
+# fails COMMAND...: it does. (After "!" the shell's -e has no effect.)
+fails() {
+	if "$@"; then
+		echo "should have failed: $*"
+		return 1
+	fi
+}
+
+number=0
+# tap NAME COMMAND...: run a command and print its result.
+tap() {
+	local name=$1
+	shift
+
+	number=$((number + 1))
+	# Not as a condition: that would switch set -e off in it.
+	set +e
+	(set -e; "$@")
+	local status=$?
+	set -e
+	if [ "$status" -eq 0 ]; then
+		echo "ok $number - $name"
+	else
+		echo "not ok $number - $name"
+	fi
 }
