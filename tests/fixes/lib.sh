@@ -5,6 +5,7 @@
 # shellcheck source=tests/lib.sh
 . "$TOP/tests/lib.sh"
 
+# shellcheck disable=SC2034 # for those who source this
 cases=(healthy short_packet ack_completes_atomic ack_completes_read
 	ack_within_read replay_read_after_empty_write replay_empty_read
 	replay_empty_read_after_write replay_read_zero_based replay_flush
