@@ -624,6 +624,27 @@ static int check_mr(struct rxe_mig_obj *o, struct rxe_mig_refusal *why)
 	return 0;
 }
 
+static int check_qp(struct rxe_mig_obj *o, struct rxe_mig_refusal *why)
+{
+	struct rxe_qp *qp = to_rqp(o->obj);
+	struct rxe_mig_qp *mig = READ_ONCE(qp->mig);
+
+	if (atomic_read(&qp->mcg_num)) {
+		rxe_mig_refuse(why, o->type, o->handle, RXE_MIG_MCAST,
+			       qp_num(qp),
+			       "QP is attached to a multicast group; detach it");
+		return -EOPNOTSUPP;
+	}
+	/* Its first old host may not know yet where it is [TOMB-8] */
+	if (mig && mig->resume_pending && mig->moved && !mig->resume_over) {
+		rxe_mig_refuse(why, o->type, o->handle, RXE_MIG_BUSY,
+			       qp_num(qp),
+			       "partner has not confirmed the last migration of this QP; try again");
+		return -EAGAIN;
+	}
+	return 0;
+}
+
 static int check_objs(struct rxe_mig_walk *walk, struct rxe_mig_refusal *why)
 {
 	unsigned int i;
@@ -643,17 +664,11 @@ static int check_objs(struct rxe_mig_walk *walk, struct rxe_mig_refusal *why)
 			if (err)
 				return err;
 			break;
-		case RXE_MIG_REC_QP: {
-			struct rxe_qp *qp = to_rqp(o->obj);
-
-			if (atomic_read(&qp->mcg_num)) {
-				rxe_mig_refuse(why, o->type, o->handle,
-					       RXE_MIG_MCAST, qp_num(qp),
-					       "QP is attached to a multicast group; detach it");
-				return -EOPNOTSUPP;
-			}
+		case RXE_MIG_REC_QP:
+			err = check_qp(o, why);
+			if (err)
+				return err;
 			break;
-		}
 		}
 	}
 	return 0;

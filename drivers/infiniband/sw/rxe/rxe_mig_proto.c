@@ -78,10 +78,10 @@ static void send_both(struct rxe_mig_qp *mig, u8 opcode, u8 flags, u64 nonce,
 	}
 }
 
-static void send_pause(struct rxe_mig_qp *mig, u64 echo)
+static void send_pause(struct rxe_mig_qp *mig)
 {
 	send_both(mig, MIGROS_OP_PAUSE, 0, mig->proto.secret,
-		  echo ?: mig->proto.peer_challenge);
+		  mig->proto.peer_challenge);
 }
 
 /* @echo: nonce of what caused it, which makes us known as capable [CAP-1] */
@@ -94,10 +94,10 @@ static void send_probe(struct rxe_mig_qp *mig, u64 echo)
 		  mig->proto.challenge, echo);
 }
 
-static void send_resume(struct rxe_mig_qp *mig, u64 echo)
+static void send_resume(struct rxe_mig_qp *mig)
 {
 	send_both(mig, MIGROS_OP_RESUME, 0, mig->proto.secret,
-		  echo ?: mig->proto.peer_challenge);
+		  mig->proto.peer_challenge);
 }
 
 static void send_moved(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
@@ -319,7 +319,7 @@ static void tick(struct rxe_mig_qp *mig)
 	/* an announcement, if it is not over */
 	if (mig->state == RXE_MIG_STOPPED) {
 		if (!mig->restored && !expired(mig)) {
-			send_pause(mig, 0);
+			send_pause(mig);
 			next_interval(mig, MIGROS_RETRY_MAX_MS);
 		}
 		return;
@@ -337,7 +337,7 @@ static void tick(struct rxe_mig_qp *mig)
 			settle(mig, false);
 			return;
 		}
-		send_resume(mig, 0);
+		send_resume(mig);
 		rxe_mig_path_of(mig->qp, &path);
 		if (mig->moved)
 			send_op(mig, MIGROS_OP_RESUME, MIGROS_F_SELF,
@@ -455,12 +455,16 @@ static void on_probe(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 {
 	u64 nonce = be64_to_cpu(p->eth.nonce);
 	bool known = matches(be64_to_cpu(p->eth.echo), mig->proto.secret);
+	bool peer = from_peer(mig, p);
+	/* our nonces go nowhere else [AUTH-3, ACC-4] */
+	bool trusted = peer || (mig->has_forward && from(&mig->forward, p));
 
 	if (mig->state != RXE_MIG_STOPPED) {
-		if (mig->resume_pending)
-			send_resume(mig, nonce);
-		else
-			send_op(mig, MIGROS_OP_RUNNING, 0, NULL, 0, nonce,
+		if (mig->resume_pending && trusted)
+			send_op(mig, MIGROS_OP_RESUME, 0, &p->saddr,
+				mig->proto.secret, nonce, mig->proto.epoch);
+		else if (!mig->resume_pending && peer)
+			send_op(mig, MIGROS_OP_RUNNING, 0, &p->saddr, 0, nonce,
 				mig->proto.epoch);
 		return;
 	}
@@ -473,10 +477,9 @@ static void on_probe(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 	}
 	if (mig->has_self_forward)
 		send_moved(mig, p);
-	else if ((from_peer(mig, p) ||
-		  (mig->has_forward && from(&mig->forward, p))) &&
-		 !(known && p->eth.flags & MIGROS_F_PAUSED))
-		send_pause(mig, nonce);
+	else if (trusted && !(known && p->eth.flags & MIGROS_F_PAUSED))
+		send_op(mig, MIGROS_OP_PAUSE, 0, &p->saddr, mig->proto.secret,
+			nonce, mig->proto.epoch);
 }
 
 /* [PAUSE-8] */
@@ -557,7 +560,7 @@ static void on_resume(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 		if (mig->has_self_forward)
 			send_moved(mig, p);
 		else if (peer)
-			send_pause(mig, 0);
+			send_pause(mig);
 		return;
 	}
 	if (!fresh(mig, p)) {
@@ -616,14 +619,15 @@ static void on_moved(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 	memcpy(&gid, p->eth.gid, sizeof(gid));
 	rxe_mig_path_of(mig->qp, &path);
 	if (!same_family(&path.dgid, &gid) ||
-	    rxe_mig_gid_present(rxe, &gid, NULL))
+	    rxe_mig_gid_present(rxe, &gid, NULL) ||
+	    (mig->has_forward && !memcmp(&mig->forward, &gid, sizeof(gid))))
 		return;
 	mig->forward = gid;
 	mig->has_forward = true;
 	if (probe)
 		send_probe(mig, 0);
 	else
-		send_resume(mig, 0);
+		send_resume(mig);
 }
 
 /* Return: true if the QP's lease must be given up */
