@@ -45,6 +45,7 @@ as_root() {
 	if [ "$EUID" -eq 0 ]; then
 		unshare --mount -- "$@"
 	else
+		need newuidmap=uidmap
 		unshare --user --map-root-user --map-auto --mount -- "$@"
 	fi
 }
