@@ -20,7 +20,7 @@ MTU = 1024
 SEND_ONLY, WRITE_ONLY = 0x04, 0x0a
 READ_REQUEST, READ_ONLY, READ_FIRST, READ_MIDDLE, READ_LAST = \
     0x0c, 0x10, 0x0d, 0x0e, 0x0f
-ACK, ATOMIC_ACK, FETCH_ADD, FLUSH = 0x11, 0x12, 0x14, 0x1c
+ACK, ATOMIC_ACK, FETCH_ADD, FLUSH, ATOMIC_WRITE = 0x11, 0x12, 0x14, 0x1c, 0x1d
 ACKED = 0x1f << 24
 NAMES = {value: name for name, value in list(globals().items())
          if name.isupper() and isinstance(value, int) and value < 0x20}
@@ -276,6 +276,36 @@ def flush_without_resources(peer):
     flush(peer)
     syndrome = peer.wanted(ACK, PEER_PSN)[0]
     expect(syndrome == 0x61, f"syndrome {syndrome:#x}, not NAK invalid request")
+
+
+def retried_address(peer):
+    """FLUSH and ATOMIC_WRITE that are sent again keep their address."""
+    peer.connect(extended=True)
+    for number, opcode in enumerate((FLUSH, ATOMIC_WRITE)):
+        peer.victim.post_extended(opcode=NAMES[opcode], ident=1, va=0x123456)
+        for what in ("first", "second"):
+            rest = peer.wanted(opcode, PSN + number)
+            va, = struct.unpack_from(">Q", rest, 4 if opcode == FLUSH else 0)
+            expect(va == 0x123456, f"{what} {NAMES[opcode]} to {va:#x}")
+        peer.send(READ_ONLY, PSN + number, struct.pack(">I", ACKED))
+        expect(peer.completions([1]) == [0], f"{NAMES[opcode]} failed")
+        while peer.receive(0.5)[0] is not None:
+            pass
+
+
+def retry_before_bind(peer):
+    """A SEND is sent again when the bind behind it has been executed."""
+    peer.connect()
+    peer.victim.post(opcode="SEND", ident=2, length=64)
+    peer.victim.bind(offset=4096, length=8192)
+    try:
+        peer.wanted(SEND_ONLY, PSN)
+        peer.wanted(SEND_ONLY, PSN)
+        peer.ack(PSN)
+        statuses = peer.completions([2, 1])
+        expect(statuses == [0, 0], f"completed with {statuses}")
+    finally:
+        peer.victim.unbind()
 
 
 def full_queue(peer):

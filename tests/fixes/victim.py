@@ -14,7 +14,7 @@ from pyverbs.cq import CQ
 from pyverbs.device import Context
 from pyverbs.mr import MR, MW, MWBindInfo
 from pyverbs.pd import PD
-from pyverbs.qp import QP, QPAttr, QPCap, QPInitAttr
+from pyverbs.qp import QP, QPAttr, QPCap, QPEx, QPInitAttr, QPInitAttrEx
 from pyverbs.wr import SGE, RecvWR, SendWR
 import pyverbs.enums as e
 
@@ -31,7 +31,7 @@ def mapped(address):
 
 class Victim:
     def setup(self, local, remote, psn, peer_psn, timeout=14, retry=7,
-              rd_atomic=8):
+              rd_atomic=8, extended=False):
         """Make a QP that is connected to QP 0x77 of the peer."""
         self.context = Context(name="rxe0")
         index = next(i for i in range(16) if
@@ -44,8 +44,16 @@ class Victim:
         except Exception:
             self.mr = MR(self.pd, SIZE, ACCESS | e.IBV_ACCESS_MW_BIND)
         cap = QPCap(max_send_wr=64, max_recv_wr=64)
-        self.qp = QP(self.pd, QPInitAttr(qp_type=e.IBV_QPT_RC, scq=self.cq,
-                                         rcq=self.cq, cap=cap))
+        common = {"qp_type": e.IBV_QPT_RC, "scq": self.cq, "rcq": self.cq,
+                  "cap": cap}
+        if extended:
+            self.qp = QPEx(self.context, QPInitAttrEx(
+                pd=self.pd, comp_mask=e.IBV_QP_INIT_ATTR_PD |
+                e.IBV_QP_INIT_ATTR_SEND_OPS_FLAGS,
+                send_ops_flags=e.IBV_QP_EX_WITH_FLUSH |
+                e.IBV_QP_EX_WITH_ATOMIC_WRITE, **common))
+        else:
+            self.qp = QP(self.pd, QPInitAttr(**common))
         attr = QPAttr(port_num=1)
         attr.qp_access_flags = ACCESS | FLUSH_GLOBAL
         self.qp.to_init(attr)
@@ -79,6 +87,17 @@ class Victim:
         elif opcode.startswith("RDMA"):
             request.set_wr_rdma(0x1234, 0x1000)
         self.qp.post_send(request)
+
+    def post_extended(self, opcode, ident, va):
+        """Post a FLUSH or ATOMIC_WRITE to an address."""
+        self.qp.wr_start()
+        self.qp.wr_id = ident
+        self.qp.wr_flags = e.IBV_SEND_SIGNALED
+        if opcode == "FLUSH":
+            self.qp.wr_flush(0x1234, va, 64, 1, 0)
+        else:
+            self.qp.wr_atomic_write(0x1234, va, bytes(8))
+        self.qp.wr_complete()
 
     def bind(self, offset, length):
         """A zero-based memory window of type 2."""
