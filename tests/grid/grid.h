@@ -118,6 +118,7 @@ struct side {
 	uint64_t rnrs;
 	uint64_t id[4];		/* of what is in flight */
 	uint64_t extra;		/* posted while in SQD */
+	bool extra_due;
 	unsigned int tries;
 	char why[256];
 };

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
  * grid -l			be the other side, until killed
- * grid HOST ROW/COLUMN...	run cells; the context of this side is dumped
+ * grid HOST ROW/COLUMN...	run cells; the context of this side is dumped;
+ *				-n: not at all, to tell whose fault a failure is
  * grid -L			list rows and columns
  *
  * Every cell has processes of its own, so one that fails harms no other.
@@ -32,6 +33,7 @@ int gid_index = 1;
 const char *save_image;
 
 static const char *who;
+static bool migrate = true;
 
 void die_at(const char *func, int line, const char *format, ...)
 {
@@ -122,6 +124,7 @@ static void enter_sqd(struct side *s)
 		s->extra = post(s, &wr, AT_OUT + HUGE_LEN / 2, 200);
 		usleep(20000);
 	}
+	s->extra_due = true;
 	barrier(s);
 }
 
@@ -136,6 +139,7 @@ static void leave_sqd(struct side *s)
 			post_recv(s);
 		wait_recv(s, 200, 90);
 	}
+	s->extra_due = false;
 	barrier(s);
 }
 
@@ -249,6 +253,12 @@ static bool cycle(struct side *s)
 		drop_nothing();
 		barrier(s);
 		return again;
+	}
+	if (!migrate) {
+		drop_nothing();
+		barrier_id(s, &again);
+		barrier(s);
+		return false;
 	}
 	err = selfmig_cycle_if(s->ctx, NULL, look, s);
 	if (err == -ECANCELED)
@@ -463,7 +473,7 @@ int main(int argc, char **argv)
 	int opt;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	while ((opt = getopt(argc, argv, "d:g:lLo:")) != -1) {
+	while ((opt = getopt(argc, argv, "d:g:lLno:")) != -1) {
 		switch (opt) {
 		case 'd':
 			device = optarg;
@@ -480,6 +490,9 @@ int main(int argc, char **argv)
 			for (c = cols; c->name; c++)
 				printf("column %s\n", c->name);
 			return 0;
+		case 'n':
+			migrate = false;
+			break;
 		case 'o':
 			save_image = optarg;
 			break;
@@ -490,7 +503,7 @@ int main(int argc, char **argv)
 	if (listening && optind == argc)
 		return listener();
 	if (optind + 2 > argc) {
-		fprintf(stderr, "usage: grid [-d DEVICE] [-g GID-INDEX] [-o DIRECTORY-FOR-IMAGES] -l | -L | HOST ROW/COLUMN...\n");
+		fprintf(stderr, "usage: grid [-d DEVICE] [-g GID-INDEX] [-n: no migration] [-o DIRECTORY-FOR-IMAGES] -l | -L | HOST ROW/COLUMN...\n");
 		return 2;
 	}
 	return run_cells(argv[optind], &argv[optind + 1]);
