@@ -1,0 +1,158 @@
+# shellcheck shell=bash
+# For tests that move containers between hosts: source it after tests/lib.sh.
+# See box for what runs in the hosts.
+
+# box [-t SECONDS] HOST ARGUMENT...
+box() {
+	local limit=120 host
+
+	if [ "$1" = -t ]; then
+		limit=$2
+		shift 2
+	fi
+	host=$1
+	shift
+	hostexec -t "$limit" "$host" "BOX_RUNTIME=$runtime box $(printf '%q ' "$@")"
+}
+
+# prepare RUNTIME: checker, box and root file systems in h1, h2, h3.
+prepare() {
+	local dir host
+
+	runtime=$1
+	hostexec h1 "test -e /opt/migros/usr/lib/criu/rdma_plugin.so" ||
+		skip "criu below /opt/migros has no RDMA plugin"
+	dir=$(mktemp -d)
+	"$TOP/scripts/in-chroot" -b "$TOP/tests/checker:/src" -d "$dir" \
+		make -s -C /src BUILD=/work
+	for host in h1 h2 h3; do
+		hostcopy "$dir/checker" "$host:/usr/bin/checker"
+		hostcopy "$TOP/tests/containers/box" "$host:/usr/bin/box"
+		[ "$host" = h3 ] || box -t 300 "$host" setup checker
+	done
+	rm -r "$dir"
+}
+
+# received HOST: how many packets the RDMA devices have got so far.
+received() {
+	hostexec "$1" "cat /sys/class/infiniband/*/ports/1/hw_counters/rcvd_pkts |
+		sort -n | tail -1"
+}
+
+# busy HOST: wait until there is traffic, or say that there is none.
+busy() {
+	local before i
+
+	before=$(received "$1")
+	for ((i = 0; i < 30; i++)); do
+		sleep 0.5
+		[ "$(received "$1")" -le $((before + 200)) ] || return 0
+	done
+	echo "no traffic at $1"
+	return 1
+}
+
+# move NAME FROM TO [ADDRESS]: checkpoint, carry, restore; the address moves
+# along if it is given.
+move() {
+	box -t 200 "$2" checkpoint "$1"
+	[ -z "${4-}" ] || box "$2" leave "$4"
+	box "$2" pack "$1" "/share/$1.tar"
+	box "$3" unpack "$1" "/share/$1.tar"
+	[ -z "${4-}" ] || box "$3" arrive "$4"
+	box -t 200 "$3" restore "$1"
+}
+
+# ended NAME HOST: the container's command and the partner have ended well.
+ended() {
+	local server client=0
+
+	server=$(box -t 200 "$2" wait "$1" 190)
+	wait "$partner" || client=$?
+	hostexec "$2" "cat /tmp/box/$1/out/log"
+	[ "$server" = 0 ] && [ "$client" = 0 ] ||
+		{ echo "container: $server, partner: $client"; return 1; }
+}
+
+# perftest_moves PROGRAM [OPTION...]: its server moves from h1 to h2 in the
+# middle of the traffic, with its address; its TCP connection moves too.
+perftest_moves() {
+	local command="$* -x 1 -u 20 -F"
+
+	box h1 run "$runtime-perftest" "$command -d rxe0"
+	wait_port h1 18515
+	hostexec -t 400 h3 "timeout 390 $command -d rxe0 $(address h1)" &
+	partner=$!
+	busy h1
+	move "$runtime-perftest" h1 h2 "$(address h1)"
+	busy h2
+	ended "$runtime-perftest" h2
+}
+
+# checker_moves [ADDRESS]: the checker's server moves from h1 to h2. It makes
+# new objects there, and both ends account for each operation.
+checker_moves() {
+	local name=$runtime-checker
+
+	box h1 run "$name" "checker --server --device rxe0 --control /out/control \
+		--stall 300 --output /out/report"
+	wait_port h1 18515
+	hostexec -t 400 h3 "timeout 390 checker --client $(address h1) --stall 300" &
+	partner=$!
+	busy h1
+	move "$name" h1 h2 "${1-}"
+	busy h2
+	hostexec h2 "echo moved >/tmp/box/$name/out/control; sleep 5"
+	busy h2
+	hostexec h2 "echo stop >/tmp/box/$name/out/control"
+	ended "$name" h2
+}
+
+# clean_up: whatever is left of a case.
+clean_up() {
+	local host
+
+	hostexec h3 "pkill -x 'checker|ib_.*_bw' || true"
+	[ -z "${partner-}" ] || wait "$partner" || true
+	for host in h1 h2; do
+		box "$host" clean "$runtime-perftest"
+		box "$host" clean "$runtime-checker"
+	done
+	! hostexec h2 "ip -o address | grep -q ' $(address h1)/'" || {
+		box h2 leave "$(address h1)"
+		box h1 arrive "$(address h1)"
+	}
+}
+
+number=0
+# tap NAME COMMAND...: run a command and print its result.
+tap() {
+	local name=$1 status
+	shift
+
+	number=$((number + 1))
+	# Not as a condition: that would switch set -e off in it.
+	set +e
+	(set -e; "$@")
+	status=$?
+	set -e
+	if [ "$status" -eq 0 ]; then
+		echo "ok $number - $name"
+	else
+		echo "not ok $number - $name"
+	fi
+	clean_up
+}
+
+# all_cases RUNTIME
+all_cases() {
+	prepare "$1"
+	tap "ib_send_bw, with TCP and address" \
+		perftest_moves ib_send_bw -n 15000 -s 65536
+	tap "ib_write_bw, with TCP and address" \
+		perftest_moves ib_write_bw -n 15000 -s 65536
+	tap "checker, with its address" checker_moves "$(address h1)"
+	hostexec h2 "echo 'new-address yes' >/etc/criu/rdma.conf"
+	tap "checker, to another address" checker_moves
+	hostexec h2 "rm /etc/criu/rdma.conf"
+}
