@@ -104,7 +104,7 @@ static int resume(struct rdma_context *c, uint32_t flags)
 
 	if (!err)
 		return 0;
-	if (err == EOPNOTSUPP && refusal.reason)
+	if (refusal.reason)
 		pr_err("Context %u (%s) can't resume: %s\n", c->entry->id, c->device->name, rdma_refusal_text(&refusal));
 	else
 		pr_err("Context %u (%s) can't resume: %s\n", c->entry->id, c->device->name, strerror(err));

@@ -159,7 +159,9 @@ const char *rdma_refusal_text(const struct rdma_dump_refusal *refusal)
 	else
 		len = snprintf(text, sizeof(text), "context: ");
 
-	if (refusal->reason < sizeof(advice) / sizeof(advice[0]))
+	/* The kernel may know better. */
+	if (refusal->reason < sizeof(advice) / sizeof(advice[0]) &&
+	    !memchr(refusal->text, ';', sizeof(refusal->text)))
 		what = advice[refusal->reason];
 	snprintf(text + len, sizeof(text) - len, "%.*s%s%s",
 		 (int)strnlen(refusal->text, sizeof(refusal->text)), refusal->text, what ? "; " : "", what ?: "");
