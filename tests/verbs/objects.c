@@ -184,19 +184,26 @@ static void wait_for(const char *text)
 
 static void *dump(void)
 {
-	static uint64_t small[1024];
-	struct rxe_mig_hdr *hdr = (void *)small;
-	void *image;
+	struct rxe_mig_hdr *hdr;
+	void *image = NULL;
+	size_t len = sizeof(*hdr);
 	int count, ret;
 
-	ret = ibv_dump_context(o.ctx, &count, small, sizeof(*hdr));
+	/* Until it is stopped the context may need more and more */
+	for (;;) {
+		hdr = image = realloc(image, len);
+		check(image, "memory");
+		ret = ibv_dump_context(o.ctx, &count, image, len);
+		if (ret != ENOSPC)
+			break;
+		check(hdr->total_len > len, "length in the header");
+		len = hdr->total_len;
+	}
 	if (ret == EOPNOTSUPP && count == -1) {
 		printf("no migration on this device\n");
 		exit(77);
 	}
-	check(ret == ENOSPC, "dump into a small buffer");
-	image = malloc(hdr->total_len);
-	check0(ibv_dump_context(o.ctx, &count, image, hdr->total_len));
+	check(!ret, strerror(ret));
 	return image;
 }
 
