@@ -152,7 +152,7 @@ struct rxe_mig_dev {
 	struct mutex		qp_mutex[RXE_MIG_QP_MUTEXES];
 	struct mutex		ctx_lock;	/* guards contexts and below */
 	struct list_head	contexts;
-	struct mutex		create_lock;	/* creation at a given index */
+	struct mutex		create_lock;	/* guards creation at an index */
 	struct workqueue_struct	*wq;
 	spinlock_t		rx_lock;	/* guards rx_list, rx_count */
 	struct list_head	rx_list;

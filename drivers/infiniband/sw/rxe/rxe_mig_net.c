@@ -389,20 +389,11 @@ static bool mig_icrc_ok(struct rxe_pkt_info *pkt, struct sk_buff *skb,
 	return ok;
 }
 
-/**
- * rxe_mig_rcv - a packet with an opcode stock rxe does not know
- * @pkt: its description; not all of it is filled in
- * @skb: the packet, still owned by the caller
- *
- * Called from rxe_rcv() in softirq, before any check but that of the
- * destination address.
- */
-void rxe_mig_rcv(struct rxe_pkt_info *pkt, struct sk_buff *skb)
+/* a packet with an opcode of ours [ACC-1] */
+static void rcv_op(struct rxe_pkt_info *pkt, struct sk_buff *skb)
 {
 	const struct migros_eth *eth = (void *)(pkt->hdr + RXE_BTH_BYTES);
 
-	if (pkt->opcode < MIGROS_OP_FIRST || pkt->opcode > MIGROS_OP_LAST)
-		return;
 	if (pkt->paylen != RXE_MIG_MAX_PAYLEN || skb->len < pkt->paylen)
 		return;
 	if (bth_tver(pkt) != BTH_TVER || bth_pad(pkt) ||
@@ -416,24 +407,64 @@ void rxe_mig_rcv(struct rxe_pkt_info *pkt, struct sk_buff *skb)
 	mig_queue(pkt->rxe, pkt, skb, true);
 }
 
-/**
- * rxe_mig_rcv_no_qp - a packet for a QP that does not exist
- * @pkt: its description
- * @skb: the packet, still owned by the caller
- *
- * Called from hdr_check() in softirq.  An RC request whose QP left a
- * tombstone is answered as the Stopped QP would have done [TOMB-2].
- */
-void rxe_mig_rcv_no_qp(struct rxe_pkt_info *pkt, struct sk_buff *skb)
+/* an RC request whose QP left a tombstone [TOMB-2, STOP-6] */
+static void rcv_request(struct rxe_pkt_info *pkt, struct sk_buff *skb)
 {
 	struct rxe_mig_dev *dev = pkt->rxe->mig;
+	struct rxe_qp *qp;
 
-	if (!(pkt->mask & RXE_REQ_MASK) || (pkt->opcode & 0xe0) != IB_OPCODE_RC)
+	pkt->mask |= rxe_opcode[pkt->opcode].mask;
+	if (!(pkt->mask & RXE_REQ_MASK) ||
+	    (pkt->opcode & 0xe0) != IB_OPCODE_RC ||
+	    bth_tver(pkt) != BTH_TVER ||
+	    pkt->paylen < header_size(pkt) + bth_pad(pkt) + RXE_ICRC_SIZE)
 		return;
 	if (!rxe_mig_tomb_exists(dev, bth_qpn(pkt)))
 		return;
+	qp = rxe_pool_get_index(&pkt->rxe->qp_pool, bth_qpn(pkt));
+	if (qp) {
+		rxe_put(qp);
+		return;
+	}
 	if (!mig_icrc_ok(pkt, skb, pkt->opcode))
 		return;
 
 	mig_queue(pkt->rxe, pkt, skb, false);
+}
+
+/**
+ * rxe_mig_rcv_dropped - look at a packet that rxe_rcv() is about to drop
+ * @skb: the packet, still owned by the caller
+ *
+ * It may be for us because rxe does not know its opcode, or because its QP
+ * has left.  It can have been dropped at any point of rxe_rcv(), so all that
+ * must hold is checked here.  Softirq.
+ *
+ * One call there, and not marked cold, so that the machine code for packets
+ * that are not dropped stays what it is (docs/hotpath.md).
+ */
+void rxe_mig_rcv_dropped(struct sk_buff *skb)
+{
+	struct rxe_pkt_info *pkt = SKB_TO_PKT(skb);
+	union ib_gid dgid;
+
+	if (pkt->qp || skb->len < RXE_BTH_BYTES)
+		return;
+	pkt->opcode = bth_opcode(pkt);
+	if (rxe_opcode[pkt->opcode].length ? xa_empty(&pkt->rxe->mig->tombs) :
+	    pkt->opcode < MIGROS_OP_FIRST || pkt->opcode > MIGROS_OP_LAST)
+		return;
+
+	if (skb->protocol == htons(ETH_P_IP))
+		ipv6_addr_set_v4mapped(ip_hdr(skb)->daddr,
+				       (struct in6_addr *)dgid.raw);
+	else
+		memcpy(&dgid, &ipv6_hdr(skb)->daddr, sizeof(dgid));
+	if (!rxe_mig_gid_present(pkt->rxe, &dgid, NULL))
+		return;
+
+	if (rxe_opcode[pkt->opcode].length)
+		rcv_request(pkt, skb);
+	else
+		rcv_op(pkt, skb);
 }
