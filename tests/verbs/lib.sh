@@ -8,9 +8,19 @@ OURS="export LD_LIBRARY_PATH=/opt/migros/usr/lib/x86_64-linux-gnu
 	cd /tmp/verbs"
 
 # build_programs HOST...: build the programs of this directory into /tmp/verbs.
-build_programs() {
-	local debs dir deb host program
+build_programs() { build_in tests/verbs cycle objects -- "$@"; }
 
+# build_in DIRECTORY PROGRAM... -- HOST...: the same with programs of another.
+build_in() {
+	local programs=() targets directory=$1 debs dir deb host program
+
+	shift
+	while [ "$1" != -- ]; do
+		programs+=("$1")
+		shift
+	done
+	shift
+	targets=("${programs[@]/#/\/work\/}")
 	debs=$("$TOP/scripts/debs" rdma-core)
 	dir=$(mktemp -d)
 	mkdir "$dir/rdma-core" "$dir/out"
@@ -18,11 +28,11 @@ build_programs() {
 		dpkg-deb -x "$deb" "$dir/rdma-core"
 	done
 	"$TOP/scripts/in-chroot" -b "$TOP:/src" -b "$dir/rdma-core:/rdma-core" \
-		-d "$dir/out" make -s -C /src/tests/verbs BUILD=/work \
-		RDMA_CORE=/rdma-core
+		-d "$dir/out" make -s -C "/src/$directory" BUILD=/work \
+		RDMA_CORE=/rdma-core "${targets[@]}"
 	for host; do
 		hostexec "$host" "mkdir -p /tmp/verbs"
-		for program in cycle objects; do
+		for program in "${programs[@]}"; do
 			hostcopy "$dir/out/$program" "$host:/tmp/verbs/$program"
 		done
 	done
