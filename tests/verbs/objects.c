@@ -381,6 +381,6 @@ int main(int argc, char **argv)
 		wait_for("after");
 	}
 	forget();
-	printf("ok\n");
+	printf("restored and used 3 times\n");
 	return 0;
 }
