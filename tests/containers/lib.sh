@@ -112,8 +112,8 @@ checker_moves() {
 clean_up() {
 	local host
 
-	hostexec h3 "pkill -x 'checker|ib_.*_bw' || true"
-	[ -z "${partner-}" ] || wait "$partner" || true
+	# It was started in the subshell of the case.
+	hostexec h3 "pkill -KILL -x 'checker|ib_.*_bw' || true"
 	for host in h1 h2; do
 		box "$host" clean "$runtime-perftest"
 		box "$host" clean "$runtime-checker"
@@ -152,7 +152,8 @@ all_cases() {
 	tap "ib_write_bw, with TCP and address" \
 		perftest_moves ib_write_bw -n 15000 -s 65536
 	tap "checker, with its address" checker_moves "$(address h1)"
-	hostexec h2 "echo 'new-address yes' >/etc/criu/rdma.conf"
+	# No address tells which device of h2 it is.
+	hostexec h2 "printf 'device rxe0 rx9\nnew-address yes\n' >/etc/criu/rdma.conf"
 	tap "checker, to another address" checker_moves
 	hostexec h2 "rm /etc/criu/rdma.conf"
 }
