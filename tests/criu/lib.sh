@@ -9,10 +9,16 @@ criu() {
 		/opt/migros/bin/criu $*"
 }
 
-# Without the plugin nothing here can work.
+# Without the plugin nothing here can work. The first time criu runs, it spends
+# long finding out what the kernel can do.
 need_plugin() {
+	local host
+
 	hostexec h1 "test -e /opt/migros/usr/lib/criu/rdma_plugin.so" ||
 		skip "criu below /opt/migros has no RDMA plugin"
+	for host in h1 h2; do
+		criu "$host" check >/dev/null 2>&1 || true
+	done
 }
 
 # start HOST NAME COMMAND: run a command that can be moved: a session of its
