@@ -149,7 +149,7 @@ struct rxe_mig_ctx {
 
 struct rxe_mig_dev {
 	struct rxe_dev		*rxe;
-	struct mutex		qp_mutex[RXE_MIG_QP_MUTEXES];
+	struct mutex		qp_mutex[RXE_MIG_QP_MUTEXES]; /* guard QPs */
 	struct mutex		ctx_lock;	/* guards contexts and below */
 	struct list_head	contexts;
 	struct mutex		create_lock;	/* guards creation at an index */

@@ -459,6 +459,13 @@ static int refill_events(struct ib_ucontext *uc, u32 type, struct mig_in *in)
 	return 0;
 }
 
+/* numbers that were freed before are not to be reused at once */
+static void advance(struct rxe_pool *pool, u32 next)
+{
+	if (next <= pool->limit.max && next > pool->next)
+		rxe_mig_cursor_set(pool, next);
+}
+
 static int refill_context(struct rxe_dev *rxe, struct mig_in *in)
 {
 	const struct rxe_mig_context *c = in_take(in, sizeof(*c));
@@ -466,17 +473,11 @@ static int refill_context(struct rxe_dev *rxe, struct mig_in *in)
 	if (!c)
 		return -EINVAL;
 	mutex_lock(&rxe->mig->create_lock);
-	if (c->next_qpn <= rxe->qp_pool.limit.max)
-		rxe_mig_cursor_set(&rxe->qp_pool, max(rxe->qp_pool.next, c->next_qpn));
-	if (c->next_mr <= rxe->mr_pool.limit.max)
-		rxe_mig_cursor_set(&rxe->mr_pool, max(rxe->mr_pool.next, c->next_mr));
-	if (c->next_mw <= rxe->mw_pool.limit.max)
-		rxe_mig_cursor_set(&rxe->mw_pool, max(rxe->mw_pool.next, c->next_mw));
-	if (c->next_srq <= rxe->srq_pool.limit.max)
-		rxe_mig_cursor_set(&rxe->srq_pool,
-			   max(rxe->srq_pool.next, c->next_srq));
-	if (c->next_ah <= rxe->ah_pool.limit.max)
-		rxe_mig_cursor_set(&rxe->ah_pool, max(rxe->ah_pool.next, c->next_ah));
+	advance(&rxe->qp_pool, c->next_qpn);
+	advance(&rxe->mr_pool, c->next_mr);
+	advance(&rxe->mw_pool, c->next_mw);
+	advance(&rxe->srq_pool, c->next_srq);
+	advance(&rxe->ah_pool, c->next_ah);
 	mutex_unlock(&rxe->mig->create_lock);
 	return 0;
 }

@@ -462,11 +462,9 @@ int rxe_mig_file_of_task(struct ib_uverbs_file *ufile,
  * method that compares by value.
  */
 
-static struct file_operations rxe_mig_fops;
-static ssize_t (*rxe_mig_stock_write)(struct file *, const char __user *,
-				      size_t, loff_t *);
-static const struct file_operations *rxe_mig_stock_fops;
-static DEFINE_MUTEX(rxe_mig_fops_lock);
+/* the operations of a uverbs file; all files have the same */
+static const struct file_operations *stock_fops;
+static DEFINE_MUTEX(stock_fops_lock);
 
 static bool same_groups(const struct group_info *a, const struct group_info *b)
 {
@@ -516,39 +514,57 @@ static ssize_t rxe_mig_write(struct file *filp, const char __user *buf,
 		/* equal in value, so nothing is gained by it */
 		old = override_creds(filp->f_cred);
 	}
-	ret = rxe_mig_stock_write(filp, buf, count, pos);
+	ret = stock_fops->write(filp, buf, count, pos);
 	if (old)
 		revert_creds(old);
 	return ret;
 }
 
+static int rxe_mig_file_mmap(struct file *filp, struct vm_area_struct *vma)
+{
+	return stock_fops->mmap(filp, vma);
+}
+
+static int rxe_mig_release(struct inode *inode, struct file *filp)
+{
+	return stock_fops->release(inode, filp);
+}
+
+static long rxe_mig_ioctl(struct file *filp, unsigned int cmd,
+			  unsigned long arg)
+{
+	return stock_fops->unlocked_ioctl(filp, cmd, arg);
+}
+
+static const struct file_operations rxe_mig_fops = {
+	.owner = THIS_MODULE,
+	.write = rxe_mig_write,
+	.mmap = rxe_mig_file_mmap,
+	.release = rxe_mig_release,
+	.unlocked_ioctl = rxe_mig_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+};
+
 static int adopt_fops(struct file *file)
 {
+	const struct file_operations *fops = file->f_op;
 	int err = 0;
 
-	mutex_lock(&rxe_mig_fops_lock);
-	if (file->f_op == &rxe_mig_fops)
+	mutex_lock(&stock_fops_lock);
+	if (fops == &rxe_mig_fops)
 		goto out;
-	if (!rxe_mig_stock_fops) {
-		if (!file->f_op->write) {
-			err = -EOPNOTSUPP;
-			goto out;
-		}
-		rxe_mig_fops = *file->f_op;
-		rxe_mig_stock_fops = file->f_op;
-		rxe_mig_stock_write = file->f_op->write;
-		rxe_mig_fops.owner = THIS_MODULE;
-		rxe_mig_fops.write = rxe_mig_write;
-	}
-	if (file->f_op != rxe_mig_stock_fops) {
+	if (!stock_fops && fops->write && fops->mmap && fops->release &&
+	    fops->unlocked_ioctl)
+		stock_fops = fops;
+	if (fops != stock_fops) {
 		err = -EOPNOTSUPP;
 		goto out;
 	}
 	__module_get(THIS_MODULE);
 	file->f_op = &rxe_mig_fops;
-	module_put(rxe_mig_stock_fops->owner);
+	module_put(fops->owner);
 out:
-	mutex_unlock(&rxe_mig_fops_lock);
+	mutex_unlock(&stock_fops_lock);
 	return err;
 }
 
