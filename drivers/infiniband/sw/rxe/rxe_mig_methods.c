@@ -104,6 +104,24 @@ static const struct {
 	{ RXE_MIG_ATTR_REFILL_PD, RXE_MIG_REC_PD },
 };
 
+/* the file that a record of events is for must be one of this context */
+static int check_event_file(struct uverbs_attr_bundle *attrs,
+			    struct ib_ucontext *uc, u32 type)
+{
+	struct rxe_mig_identity id;
+	s32 fd;
+	int err;
+
+	if (!uverbs_attr_is_valid(attrs, RXE_MIG_ATTR_REFILL_FD))
+		return 0;
+	err = uverbs_copy_from(&fd, attrs, RXE_MIG_ATTR_REFILL_FD);
+	if (!err)
+		err = rxe_mig_identify(uc, fd, &id);
+	if (!err && id.kind != type)
+		err = -EINVAL;
+	return err;
+}
+
 static int UVERBS_HANDLER(RXE_MIG_METHOD_REFILL)(struct uverbs_attr_bundle *attrs)
 {
 	struct ib_ucontext *uc = ib_uverbs_get_ucontext_file(attrs->ufile);
@@ -146,6 +164,9 @@ static int UVERBS_HANDLER(RXE_MIG_METHOD_REFILL)(struct uverbs_attr_bundle *attr
 			err = -EINVAL;
 			goto free;
 		}
+		err = check_event_file(attrs, uc, type);
+		if (err)
+			goto free;
 	}
 	err = rxe_mig_refill(uc, type, obj, rec, blob.len);
 free:
@@ -242,7 +263,9 @@ DECLARE_UVERBS_NAMED_METHOD(RXE_MIG_METHOD_REFILL,
 			    UVERBS_ATTR_IDR(RXE_MIG_ATTR_REFILL_AH, UVERBS_OBJECT_AH,
 					    UVERBS_ACCESS_READ, UA_OPTIONAL),
 			    UVERBS_ATTR_IDR(RXE_MIG_ATTR_REFILL_PD, UVERBS_OBJECT_PD,
-					    UVERBS_ACCESS_READ, UA_OPTIONAL));
+					    UVERBS_ACCESS_READ, UA_OPTIONAL),
+			    UVERBS_ATTR_PTR_IN(RXE_MIG_ATTR_REFILL_FD, UVERBS_ATTR_TYPE(s32),
+					       UA_OPTIONAL));
 
 DECLARE_UVERBS_NAMED_METHOD(RXE_MIG_METHOD_RESUME,
 			    UVERBS_ATTR_FLAGS_IN(RXE_MIG_ATTR_RESUME_FLAGS, u32, UA_OPTIONAL),
