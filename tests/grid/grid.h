@@ -179,6 +179,8 @@ bool no_wc(struct side *s, unsigned int ms);
 void wait_byte(struct side *s, size_t at, uint64_t value);
 void drop(const char *opcodes);
 void drop_nothing(void);
+void drop_nothing_at_first(void);
+void hold(void);
 uint64_t counter(const char *name);
 void talk(struct side *s, uint64_t seed);
 

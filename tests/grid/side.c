@@ -64,6 +64,39 @@ static void nft(const char *rules)
 		die("nft: %s", rules);
 }
 
+static bool holding;
+
+static void tc(const char *command)
+{
+	char path[128], netdev[64], line[512];
+	FILE *file;
+
+	snprintf(path, sizeof(path),
+		 "/sys/class/infiniband/%s/ports/1/gid_attrs/ndevs/%d", device,
+		 gid_index);
+	file = fopen(path, "r");
+	if (!file || fscanf(file, "%63s", netdev) != 1)
+		die("%s: %m", path);
+	fclose(file);
+	snprintf(line, sizeof(line), "d=%s; %s", netdev, command);
+	if (system(line))
+		die("%s", line);
+}
+
+/*
+ * RoCE packets hardly leave this host, so a QP sends few of them: the
+ * driver limits those on their way. In the end they are lost.
+ */
+void hold(void)
+{
+	holding = true;
+	tc("tc qdisc add dev $d root handle 1: prio && "
+	   "tc qdisc add dev $d parent 1:3 tbf rate 8kbit burst 2000 "
+	   "limit 10000000 && "
+	   "tc filter add dev $d parent 1: protocol all u32 "
+	   "match ip protocol 17 0xff match ip dport 4791 0xffff flowid 1:3");
+}
+
 /* Packets with these opcodes no longer arrive here. */
 void drop(const char *opcodes)
 {
@@ -81,7 +114,17 @@ void drop(const char *opcodes)
 
 void drop_nothing(void)
 {
+	if (holding)
+		tc("tc qdisc del dev $d root");
+	holding = false;
 	nft("table inet grid\ndelete table inet grid\n");	/* even if not there */
+}
+
+/* What a cell that failed has left */
+void drop_nothing_at_first(void)
+{
+	tc("tc qdisc del dev $d root 2>/dev/null || :");
+	drop_nothing();
 }
 
 uint64_t counter(const char *name)
