@@ -290,6 +290,8 @@ static void load_attr(struct rxe_qp *qp, const struct rxe_mig_qp_rec *r)
 	a->max_dest_rd_atomic = r->max_dest_rd_atomic;
 	a->min_rnr_timer = r->min_rnr_timer;
 	a->port_num = r->port_num;
+	/* ib_uverbs compares it with the address vector's in INIT -> RTR */
+	qp->ibqp.port = r->port_num;
 	a->timeout = r->timeout;
 	a->retry_cnt = r->retry_cnt;
 	a->rnr_retry = r->rnr_retry;
