@@ -699,7 +699,7 @@ static void finish_replay_atomic_write(struct side *s)
 
 /* ---- in the middle of serving a READ: tried until it is hit ---- */
 
-#define READS		4
+#define READS		16
 /* a task gives way after 1024 packets: that must not be at a READ's end */
 #define SERVE_LEN	(600 * MTU)
 

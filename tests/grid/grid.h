@@ -116,7 +116,7 @@ struct side {
 	unsigned int wcs;
 	bool to_rts;		/* the QP is in SQD, and shall not stay so */
 	uint64_t rnrs;
-	uint64_t id[4];		/* of what is in flight */
+	uint64_t id[16];	/* of what is in flight */
 	uint64_t extra;		/* posted while in SQD */
 	bool extra_due;
 	unsigned int tries;

@@ -105,8 +105,9 @@ static void reach_state(struct side *s)
 		to_rts(s, s->qp);
 	barrier(s);
 
-	if (s->mw && connected(state_of(s)) && s->row->mw != MW_1_FREE &&
-	    (!s->mover || s->row->mw != MW_2_FREE))
+	if (s->mw && connected(state_of(s)) &&
+	    !(s->mover && (s->row->mw == MW_1_FREE ||
+			   s->row->mw == MW_2_FREE)))
 		bind_window(s);
 	swap_addresses(s);
 }
