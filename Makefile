@@ -2,7 +2,7 @@
 
 VARIANT ?= migros
 
-.PHONY: help tree module debs image test demo model hotpath check clean
+.PHONY: help tree module debs image test grid demo model hotpath check clean
 
 help:
 	@echo 'make tree      patched upstream trees in build/tree'
@@ -10,6 +10,7 @@ help:
 	@echo 'make debs      Debian packages of rdma-core and criu in build/debs'
 	@echo 'make image     disk image of the virtual machines'
 	@echo 'make test      all tests (TESTS="NAME..." for some: see tests/run -h)'
+	@echo 'make grid      all cells of tests/grid, where make test runs a sample'
 	@echo 'make demo      move a running program between virtual machines'
 	@echo 'make model     check the protocol model'
 	@echo 'make hotpath   compare the machine code of the data path with stock'
@@ -42,6 +43,9 @@ check:
 demo hotpath:
 	@test -x scripts/$@ || { echo 'scripts/$@ is not in this tree' >&2; exit 1; }
 	@scripts/$@
+
+grid:
+	GRID=full GRID_STRICT=yes tests/run grid
 
 model:
 	@test -f docs/model/Makefile || { echo 'docs/model is not in this tree' >&2; exit 1; }
