@@ -2,7 +2,8 @@
 
 VARIANT ?= migros
 
-.PHONY: help tree module debs image test grid demo model hotpath check clean
+.PHONY: help tree module debs image test grid demo backforth model hotpath \
+	check clean
 
 help:
 	@echo 'make tree      patched upstream trees in build/tree'
@@ -11,6 +12,7 @@ help:
 	@echo 'make image     disk image of the virtual machines'
 	@echo 'make test      all tests (TESTS="NAME..." for some: see tests/run -h)'
 	@echo 'make grid      all cells of tests/grid, where make test runs a sample'
+	@echo 'make backforth a container moves back and forth (MOVES=20 RUNTIME=runc|podman)'
 	@echo 'make demo      move a running program between virtual machines'
 	@echo 'make model     check the protocol model'
 	@echo 'make hotpath   compare the machine code of the data path with stock'
@@ -46,6 +48,9 @@ demo hotpath:
 
 grid:
 	GRID=full GRID_STRICT=yes tests/run grid
+
+backforth:
+	MOVES=$(or $(MOVES),20) tests/run containers/backforth
 
 model:
 	@test -f docs/model/Makefile || { echo 'docs/model is not in this tree' >&2; exit 1; }
