@@ -88,6 +88,29 @@ void rxe_mig_quiesce(struct rxe_qp *qp)
 	}
 }
 
+/* req_retry() stops at the first WQE that was not sent.  One that it has
+ * rewound to the last acknowledged PSN and that was not sent since looks just
+ * so; with req.opcode reset its rest would go out as a new message.
+ */
+static void unrewind(struct rxe_qp *qp)
+{
+	struct rxe_queue *q = qp->sq.queue;
+	u32 index = queue_get_consumer(q, QUEUE_TYPE_FROM_CLIENT);
+	u32 prod = queue_get_producer(q, QUEUE_TYPE_FROM_CLIENT);
+	struct rxe_send_wqe *wqe;
+
+	prod &= q->index_mask; /* the application can write it */
+	for (; index != prod; index = queue_next_index(q, index)) {
+		wqe = queue_addr_from_index(q, index);
+		if (wqe->state == wqe_state_done)
+			continue;
+		if (wqe->state == wqe_state_posted &&
+		    wqe->dma.resid != wqe->dma.length)
+			wqe->state = wqe_state_processing;
+		break;
+	}
+}
+
 /* Continue from the last acknowledged PSN: req_retry() rebuilds the rest */
 static void restart_requester(struct rxe_qp *qp)
 {
@@ -105,8 +128,10 @@ static void restart_requester(struct rxe_qp *qp)
 	qp->need_req_skb = 0;
 	qp->resp.sent_psn_nak = 0;
 	if (qp_type(qp) == IB_QPT_RC && qp_state(qp) >= IB_QPS_RTS &&
-	    qp_state(qp) != IB_QPS_ERR)
+	    qp_state(qp) != IB_QPS_ERR) {
+		unrewind(qp);
 		qp->req.need_retry = 1;
+	}
 }
 
 /**
