@@ -262,12 +262,13 @@ static int refuse_options(void)
 	else if (opts.img_parent)
 		what = "--prev-images-dir (writes by RDMA are not tracked)";
 	else if (opts.stream)
-		what = "--stream";
+		what = "--stream (the images of its contexts are files)";
 	else if (opts.final_state == TASK_STOPPED)
-		what = "--leave-stopped (its connections would have to stay stopped for ever; --leave-running or neither are possible)";
+		what = "--leave-stopped (its connections would have to stay stopped for ever)";
 	if (!what)
 		return 0;
-	pr_err("Process %d (%s) uses RDMA: it can't be dumped with %s\n", dumped->pid, dumped->comm, what);
+	pr_err("Process %d (%s) uses RDMA: it can't be dumped with %s; leave the option out\n", dumped->pid,
+	       dumped->comm, what);
 	return -1;
 }
 
