@@ -17,13 +17,15 @@ PORT = 4791
 PSN, PEER_PSN = 0x1000, 0x5000
 MTU = 1024
 
-SEND_ONLY, WRITE_ONLY = 0x04, 0x0a
+SEND_FIRST, SEND_MIDDLE, SEND_LAST, SEND_ONLY, WRITE_ONLY = \
+    0x00, 0x01, 0x02, 0x04, 0x0a
 READ_REQUEST, READ_ONLY, READ_FIRST, READ_MIDDLE, READ_LAST = \
     0x0c, 0x10, 0x0d, 0x0e, 0x0f
 ACK, ATOMIC_ACK, FETCH_ADD, FLUSH, ATOMIC_WRITE = 0x11, 0x12, 0x14, 0x1c, 0x1d
 ACKED = 0x1f << 24
 NAMES = {value: name for name, value in list(globals().items())
          if name.isupper() and isinstance(value, int) and value < 0x20}
+CREDITS = 8  # max_rd_atomic of the victim's QP
 
 
 class Misbehaviour(Exception):
@@ -59,7 +61,11 @@ class Victim:
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.2)
-        self.stream = link.makefile("rw")
+        self.link, self.stream = link, link.makefile("rw")
+
+    def patience(self, seconds):
+        """How long a call may take before it raises TimeoutError."""
+        self.link.settimeout(seconds)
 
     def __getattr__(self, name):
         def call(**arguments):
@@ -306,6 +312,67 @@ def retry_before_bind(peer):
         expect(statuses == [0, 0], f"completed with {statuses}")
     finally:
         peer.victim.unbind()
+
+
+def destroy_bound(peer):
+    """A QP is destroyed while a memory window is bound to it."""
+    peer.connect()
+    peer.victim.bind(offset=4096, length=8192)
+    expect(peer.completions([1]) == [0], "the bind failed")
+    peer.victim.patience(10)
+    try:
+        peer.victim.destroy()
+    except TimeoutError:
+        raise Misbehaviour("not destroyed after 10 s") from None
+
+
+def atomic_write_credit(peer):
+    """ATOMIC_WRITEs that the ACK of a later request completes."""
+    peer.connect(extended=True, timeout=0)
+    for number in range(0, 2 * (CREDITS + 1), 2):
+        peer.victim.post_extended(opcode="ATOMIC_WRITE", ident=1, va=0x1000)
+        peer.wanted(ATOMIC_WRITE, PSN + number)
+        peer.victim.post_extended(opcode="SEND", ident=2, va=0)
+        peer.wanted(SEND_ONLY, PSN + number + 1)
+        peer.ack(PSN + number + 1)
+        expect(peer.completions([1, 2]) == [0, 0], "failed")
+
+
+def flush_credit(peer):
+    """Not more FLUSHes at once than the responder has resources for."""
+    peer.connect(extended=True, timeout=0)
+    for ident in range(CREDITS + 1):
+        peer.victim.post_extended(opcode="FLUSH", ident=ident, va=0x1000)
+    for number in range(CREDITS):
+        peer.wanted(FLUSH, PSN + number)
+    opcode = peer.receive(1)[0]
+    expect(opcode is None, f"{CREDITS} FLUSHes without answer, then "
+           f"{NAMES.get(opcode, opcode)}")
+    peer.send(READ_ONLY, PSN, struct.pack(">I", ACKED))
+    peer.wanted(FLUSH, PSN + CREDITS)
+
+
+def acked_before_sent_again(peer):
+    """The ACK of a whole message while the window holds half of it back.
+
+    A responder sends such an ACK for each packet that it gets once more.
+    """
+    peer.connect()
+    packets = 200
+    last = PSN + packets - 1
+    peer.victim.post(opcode="SEND", ident=1, length=packets * MTU)
+    peer.wanted(SEND_FIRST, PSN)
+    newest = PSN
+    while (psn := peer.receive(0.02)[1]) is not None and psn > newest:
+        newest = psn
+    expect(newest < last, "no window holds the message back")
+    peer.ack(last)
+    # What that lets through is lost; the last packet is sent again.
+    while (psn := peer.receive()[1]) is not None and psn < last:
+        pass
+    peer.wanted(SEND_LAST, last)
+    peer.ack(last)
+    expect(peer.completions([1]) == [0], "the SEND failed")
 
 
 def full_queue(peer):

@@ -51,7 +51,8 @@ class Victim:
                 pd=self.pd, comp_mask=e.IBV_QP_INIT_ATTR_PD |
                 e.IBV_QP_INIT_ATTR_SEND_OPS_FLAGS,
                 send_ops_flags=e.IBV_QP_EX_WITH_FLUSH |
-                e.IBV_QP_EX_WITH_ATOMIC_WRITE, **common))
+                e.IBV_QP_EX_WITH_ATOMIC_WRITE | e.IBV_QP_EX_WITH_SEND,
+                **common))
         else:
             self.qp = QP(self.pd, QPInitAttr(**common))
         attr = QPAttr(port_num=1)
@@ -89,12 +90,15 @@ class Victim:
         self.qp.post_send(request)
 
     def post_extended(self, opcode, ident, va):
-        """Post a FLUSH or ATOMIC_WRITE to an address."""
+        """Post a FLUSH or ATOMIC_WRITE to an address, or a SEND."""
         self.qp.wr_start()
         self.qp.wr_id = ident
         self.qp.wr_flags = e.IBV_SEND_SIGNALED
         if opcode == "FLUSH":
             self.qp.wr_flush(0x1234, va, 64, 1, 0)
+        elif opcode == "SEND":
+            self.qp.wr_send()
+            self.qp.wr_set_sge(SGE(self.mr.buf, 64, self.mr.lkey))
         else:
             self.qp.wr_atomic_write(0x1234, va, bytes(8))
         self.qp.wr_complete()
@@ -113,6 +117,9 @@ class Victim:
     def unbind(self):
         """A QP with a bound memory window cannot be destroyed."""
         self.mw.close()
+
+    def destroy(self):
+        self.qp.close()
 
     def poll(self, seconds):
         """Completions, as soon as there are some: [[wr_id, status]...]"""
