@@ -144,12 +144,15 @@ int rdma_options_read(void)
 	if (env && read_env_devices(env))
 		return -1;
 	if (env && rdma_opts.device[0]) {
+		unsigned int nr_map = rdma_opts.nr_map;
 		char keep[IBV_SYSFS_NAME_MAX];
 
+		/* It has one for any device: the file's are not asked. */
 		memcpy(keep, rdma_opts.device, sizeof(keep));
 		if (read_conf(getenv("CRIU_RDMA_CONF") ?: RDMA_CONF))
 			return -1;
 		memcpy(rdma_opts.device, keep, sizeof(keep));
+		rdma_opts.nr_map = nr_map;
 	} else if (read_conf(getenv("CRIU_RDMA_CONF") ?: RDMA_CONF)) {
 		return -1;
 	}
