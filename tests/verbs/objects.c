@@ -76,9 +76,11 @@ static void make_objects(void)
 		.port_num = 1,
 		.grh = { .sgid_index = gid_index, .hop_limit = 64 },
 	};
+	struct ibv_device_attr device;
 	union ibv_gid gid;
 	int i;
 
+	check0(ibv_query_device(o.ctx, &device));
 	check0(ibv_query_gid(o.ctx, 1, gid_index, &gid));
 	ah.grh.dgid = gid;
 	check((o.pd = ibv_alloc_pd(o.ctx)), "alloc_pd");
@@ -96,7 +98,9 @@ static void make_objects(void)
 			.send_cq = o.cq,
 			.recv_cq = o.cq,
 			.srq = i ? o.srq : NULL,
-			.cap = { .max_send_wr = 8, .max_recv_wr = 8,
+			/* The longest ring there is, in one of them */
+			.cap = { .max_send_wr = 8,
+				 .max_recv_wr = i ? 8 : device.max_qp_wr,
 				 .max_send_sge = 1, .max_recv_sge = 1 },
 		};
 		check((o.qp[i] = ibv_create_qp(o.pd, &init)), "create_qp");

@@ -73,6 +73,12 @@ static struct rxe_mig_rec rec_of(const struct rxe_mig_obj *o)
 	};
 }
 
+/* What creates the ring again.  The next power of two may exceed the limit. */
+static u32 ring_max_wr(const struct rxe_queue *q, u32 limit)
+{
+	return min(q->index_mask, limit);
+}
+
 static u64 ring_bytes(const struct rxe_queue *q)
 {
 	return q ? ((u64)q->index_mask + 1) << q->log2_elem_size : 0;
@@ -282,7 +288,7 @@ static void out_srq(struct mig_out *out, struct rxe_mig_obj *o)
 		.rec = rec_of(o),
 		.pd = rxe_mig_uobj_handle(srq->ibsrq.pd->uobject),
 		.srq_num = srq->srq_num,
-		.max_wr = srq->rq.queue->index_mask,
+		.max_wr = ring_max_wr(srq->rq.queue, RXE_MAX_SRQ_WR),
 		.max_sge = srq->rq.max_sge,
 		.limit = srq->limit,
 		.error = srq->error,
@@ -435,7 +441,7 @@ static void out_qp(struct mig_out *out, struct rxe_mig_obj *o)
 		.qpn = ibqp->qp_num,
 		.type = ibqp->qp_type,
 		.sig_all = qp->sq_sig_type == IB_SIGNAL_ALL_WR,
-		.max_send_wr = qp->sq.queue->index_mask,
+		.max_send_wr = ring_max_wr(qp->sq.queue, RXE_MAX_QP_WR),
 		.max_send_sge = qp->sq.max_sge,
 		.max_inline = qp->sq.max_inline,
 		.async_events_reported = rxe_mig_qp_events(ibqp),
@@ -444,7 +450,7 @@ static void out_qp(struct mig_out *out, struct rxe_mig_obj *o)
 	u32 i;
 
 	if (qp->rq.queue) {
-		r.max_recv_wr = qp->rq.queue->index_mask;
+		r.max_recv_wr = ring_max_wr(qp->rq.queue, RXE_MAX_QP_WR);
 		r.max_recv_sge = qp->rq.max_sge;
 	}
 	fill_attr(&r, qp);
