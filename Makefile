@@ -2,8 +2,8 @@
 
 VARIANT ?= migros
 
-.PHONY: help tree module debs image test grid demo backforth model hotpath \
-	check clean
+.PHONY: help tree module debs image test grid perftest demo backforth model \
+	hotpath check clean
 
 help:
 	@echo 'make tree      patched upstream trees in build/tree'
@@ -12,6 +12,7 @@ help:
 	@echo 'make image     disk image of the virtual machines'
 	@echo 'make test      all tests (TESTS="NAME..." for some: see tests/run -h)'
 	@echo 'make grid      all cells of tests/grid, where make test runs a sample'
+	@echo 'make perftest  perftest moved mid-run in all combinations that it accepts'
 	@echo 'make backforth a container moves back and forth (MOVES=20 RUNTIME=runc|podman)'
 	@echo 'make demo      move a running program between virtual machines'
 	@echo 'make model     check the protocol model'
@@ -51,6 +52,9 @@ grid:
 
 backforth:
 	MOVES=$(or $(MOVES),20) tests/run containers/backforth
+
+perftest:
+	PERFTEST=all tests/run criu/perftest
 
 model:
 	@test -f docs/model/Makefile || { echo 'docs/model is not in this tree' >&2; exit 1; }

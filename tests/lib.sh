@@ -18,7 +18,7 @@ address() { echo "10.77.0.${1#h}"; }
 
 # wait_port HOST PORT: until something listens on a TCP port there.
 wait_port() {
-	hostexec -t 20 "$1" "until ss -Hltn 'sport = :$2' | grep -q .; do sleep 0.1; done"
+	hostexec -t 60 "$1" "until ss -Hltn 'sport = :$2' | grep -q .; do sleep 0.1; done"
 }
 
 # perftest SERVER CLIENT PROGRAM [ARG...]: run a perftest program between two

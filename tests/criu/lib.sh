@@ -95,6 +95,98 @@ f = b\"\\xff\" * 6 + m + struct.pack(\"!HHHBBH\", 0x806, 1, 0x800, 6, 4, 1)
 s.send(f + m + a + b\"\\0\" * 6 + a)'"
 }
 
+# paced HOST MS: what its RDMA device sends is on the way for so long, so that
+# a program does not end sooner on a fast machine. TCP is not held up.
+paced() {
+	hostexec "$1" "modprobe -a sch_prio sch_netem cls_u32
+		$unpace
+		tc qdisc add dev eth0 root handle 1: prio bands 2 \
+			priomap 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0
+		tc qdisc add dev eth0 parent 1:2 netem delay $2ms limit 100000
+		tc filter add dev eth0 parent 1: protocol ip u32 \
+			match ip dport 4791 0xffff flowid 1:2"
+}
+
+unpace="! tc qdisc show dev eth0 root | grep -q prio || tc qdisc del dev eth0 root"
+
+# reached HOST NAME PACKETS: wait until the device has sent that many, while
+# the program runs.
+reached() {
+	hostexec "$1" "for i in \$(seq 150); do
+			[ ! -s /tmp/$2/status ] ||
+				{ echo '$2 has ended before it was moved'; exit 1; }
+			n=\$(cat /sys/class/infiniband/*/ports/1/hw_counters/sent_pkts |
+				sort -n | tail -1)
+			[ \$n -lt $3 ] || exit 0
+			sleep 0.3
+		done
+		echo \"$1 has sent \$n packets, waited for $3\"; exit 1"
+}
+
+# pair END PORT COMMAND: app in h1 and peer in h3, the two ends of a program
+# whose client is told the address of its server; app is the END.
+pair() {
+	local end=$1 port=$2 command=$3
+
+	if [ "$end" = server ]; then
+		start h1 app "$command"
+		wait_port h1 "$port"
+		start h3 peer "$command $(address h1)"
+	else
+		start h3 peer "$command"
+		wait_port h3 "$port"
+		start h1 app "$command $(address h3)"
+	fi
+}
+
+# stopped: what app and peer had done at the stop; see at-stop.
+stopped() {
+	hostexec h3 "rdma -j res show qp >/share/partner"
+	hostexec h1 "at-stop /tmp/app/images /share/partner"
+}
+
+# over_there: app, which is dumped, goes on in h2, with its address.
+over_there() {
+	# Nothing is on the way any more.
+	hostexec h3 "$unpace"
+	move_address "$(address h1)" h1 h2
+	carry h1 h2 app
+	restore h2 app
+}
+
+# both_end HOST: app in HOST and peer end well, or all is said about them.
+both_end() {
+	local app peer
+
+	app=$(status "$1" app)
+	peer=$(status h3 peer)
+	echo "exit status: app $app, peer $peer"
+	[ "$app$peer" = 00 ] || { said "$1"; return 1; }
+}
+
+# said HOST: what app in HOST and peer have printed.
+said() {
+	echo "app:"
+	output "$1" app
+	echo "peer:"
+	output h3 peer
+	hostexec h3 "rdma res show qp; cd /sys/class/infiniband/rxe0/ports/1/hw_counters
+		grep . *"
+}
+
+# home: app and peer are killed, the address is back in h1.
+home() {
+	local host kill='[ ! -e $name/pid ] || pkill -KILL -s $(cat $name/pid) || true'
+
+	hostexec h3 "name=/tmp/peer; $kill; $unpace"
+	for host in h2 h1; do
+		# The rules are those by which criu locks a TCP connection.
+		hostexec "$host" "name=/tmp/app; $kill; nft flush ruleset
+			ip -o address | grep -q ' $(address h1)/'" ||
+			[ "$host" = h2 ] || move_address "$(address h1)" h2 h1
+	done
+}
+
 # build_loop HOST...: build loop.c into /usr/bin.
 build_loop() {
 	local dir host
