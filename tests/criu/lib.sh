@@ -112,7 +112,8 @@ unpace="! tc qdisc show dev eth0 root | grep -q prio || tc qdisc del dev eth0 ro
 # reached HOST NAME PACKETS: wait until the device has sent that many, while
 # the program runs.
 reached() {
-	hostexec "$1" "for i in \$(seq 150); do
+	hostexec "$1" "end=\$((\$(date +%s) + 60))
+		while [ \$(date +%s) -lt \$end ]; do
 			[ ! -s /tmp/$2/status ] ||
 				{ echo '$2 has ended before it was moved'; exit 1; }
 			n=\$(cat /sys/class/infiniband/*/ports/1/hw_counters/sent_pkts |
