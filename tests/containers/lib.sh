@@ -77,16 +77,18 @@ ended() {
 # perftest_moves PROGRAM [OPTION...]: its server moves from h1 to h2 in the
 # middle of the traffic, with its address; its TCP connection moves too.
 perftest_moves() {
-	local command="$* -x 1 -u 20 -F"
+	local command="$* -x 1 -u 20 -F" before
 
 	box h1 run "$runtime-perftest" "$command -d rxe0"
 	wait_port h1 18515
 	hostexec -t 400 h3 "timeout 390 $command -d rxe0 $(address h1)" &
 	partner=$!
 	busy h1
+	before=$(received h2)
 	move "$runtime-perftest" h1 h2 "$(address h1)"
-	busy h2
+	# It may be at its end by now.
 	ended "$runtime-perftest" h2
+	[ "$(received h2)" -gt $((before + 200)) ] || fail "no traffic at h2"
 }
 
 # checker_moves [ADDRESS]: the checker's server moves from h1 to h2. It makes
