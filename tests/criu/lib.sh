@@ -152,6 +152,9 @@ over_there() {
 	hostexec h3 "$unpace"
 	move_address "$(address h1)" h1 h2
 	carry h1 h2 app
+	# UD and UC do not repeat what goes to the old place.
+	hostexec -t 60 h2 "until ping -q -c 1 -W 1 -I $(address h1) $(address h3) \
+		>/dev/null; do :; done"
 	restore h2 app
 }
 
@@ -159,8 +162,8 @@ over_there() {
 both_end() {
 	local app peer
 
-	app=$(status "$1" app)
-	peer=$(status h3 peer)
+	app=$(status "$1" app 300) || app="not known"
+	peer=$(status h3 peer 60) || peer="not known"
 	echo "exit status: app $app, peer $peer"
 	[ "$app$peer" = 00 ] || { said "$1"; return 1; }
 }
@@ -169,6 +172,7 @@ both_end() {
 said() {
 	echo "app:"
 	output "$1" app
+	hostexec "$1" "rdma res show qp"
 	echo "peer:"
 	output h3 peer
 	hostexec h3 "rdma res show qp; cd /sys/class/infiniband/rxe0/ports/1/hw_counters
