@@ -25,8 +25,8 @@
 #include "grid.h"
 
 #define PORT	"18517"
-#define LIMIT	90	/* seconds for a cell */
-#define TRIES	60
+#define LIMIT	300	/* seconds for a cell */
+#define TRIES	200
 
 const char *device = "rxe0";
 int gid_index = 1;
