@@ -375,6 +375,17 @@ def acked_before_sent_again(peer):
     expect(peer.completions([1]) == [0], "the SEND failed")
 
 
+def posted_in_sqd(peer):
+    """A SEND posted in SQD is sent in RTS."""
+    peer.connect()
+    peer.victim.modify(state="SQD")
+    peer.victim.post(opcode="SEND", ident=1, length=64)
+    opcode = peer.receive(0.5)[0]
+    expect(opcode is None, f"{NAMES.get(opcode, opcode)} in SQD")
+    peer.victim.modify(state="RTS")
+    peer.wanted(SEND_ONLY, PSN)
+
+
 def full_queue(peer):
     """The queue of the device is full (a shaper is set up by the test)."""
     peer.connect()

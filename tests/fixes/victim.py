@@ -118,6 +118,10 @@ class Victim:
         """A QP with a bound memory window cannot be destroyed."""
         self.mw.close()
 
+    def modify(self, state):
+        self.qp.modify(QPAttr(qp_state=getattr(e, "IBV_QPS_" + state)),
+                       e.IBV_QP_STATE)
+
     def destroy(self):
         self.qp.close()
 
