@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """peer.py VICTIM OWN CASE: the other end of a QP, made by hand.
 
-Runs on a host without rxe. Sends and receives the packets of one RC QP (number
+Runs on a host without rxe. Sends and receives the packets of one QP (number
 0x77) as the case wants them, and controls the driver's end (victim.py) on the
 host with address VICTIM. Exit status 0: the driver behaved; 3: it did not.
 """
@@ -22,6 +22,7 @@ SEND_FIRST, SEND_MIDDLE, SEND_LAST, SEND_ONLY, WRITE_ONLY = \
 READ_REQUEST, READ_ONLY, READ_FIRST, READ_MIDDLE, READ_LAST = \
     0x0c, 0x10, 0x0d, 0x0e, 0x0f
 ACK, ATOMIC_ACK, FETCH_ADD, FLUSH, ATOMIC_WRITE = 0x11, 0x12, 0x14, 0x1c, 0x1d
+UC_WRITE_FIRST, UC_SEND_ONLY = 0x26, 0x24
 ACKED = 0x1f << 24
 NAMES = {value: name for name, value in list(globals().items())
          if name.isupper() and isinstance(value, int) and value < 0x20}
@@ -384,6 +385,14 @@ def posted_in_sqd(peer):
     expect(opcode is None, f"{NAMES.get(opcode, opcode)} in SQD")
     peer.victim.modify(state="RTS")
     peer.wanted(SEND_ONLY, PSN)
+
+
+def uc_after_loss(peer):
+    """A SEND over UC after a WRITE that has lost its end."""
+    peer.connect(reliable=False)
+    peer.send(UC_WRITE_FIRST, PEER_PSN, peer.reth(0, 2 * MTU), bytes(MTU))
+    peer.send(UC_SEND_ONLY, PEER_PSN + 2, b"", bytes(64))
+    expect(peer.completions([1000]) == [0], "the SEND failed")
 
 
 def full_queue(peer):

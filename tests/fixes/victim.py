@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One RC QP on the driver under test, controlled over TCP by peer.py.
+"""One RC or UC QP on the driver under test, controlled over TCP by peer.py.
 
 Reads one request a line, [NAME, {ARGUMENT...}], and answers each with a line.
 """
@@ -31,7 +31,7 @@ def mapped(address):
 
 class Victim:
     def setup(self, local, remote, psn, peer_psn, timeout=14, retry=7,
-              rd_atomic=8, extended=False):
+              rd_atomic=8, extended=False, reliable=True):
         """Make a QP that is connected to QP 0x77 of the peer."""
         self.context = Context(name="rxe0")
         index = next(i for i in range(16) if
@@ -44,7 +44,8 @@ class Victim:
         except Exception:
             self.mr = MR(self.pd, SIZE, ACCESS | e.IBV_ACCESS_MW_BIND)
         cap = QPCap(max_send_wr=64, max_recv_wr=64)
-        common = {"qp_type": e.IBV_QPT_RC, "scq": self.cq, "rcq": self.cq,
+        kind = e.IBV_QPT_RC if reliable else e.IBV_QPT_UC
+        common = {"qp_type": kind, "scq": self.cq, "rcq": self.cq,
                   "cap": cap}
         if extended:
             self.qp = QPEx(self.context, QPInitAttrEx(
