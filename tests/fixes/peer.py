@@ -429,7 +429,7 @@ def short_packet(peer):
 
 def healthy(peer):
     """No fault at all: shows that the peer itself is right."""
-    peer.connect()
+    peer.connect(timeout=0)
     peer.victim.write(offset=0, data="a5" * 256)
     peer.victim.post(opcode="SEND", ident=1, length=64)
     peer.wanted(SEND_ONLY, PSN)
