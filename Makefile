@@ -2,7 +2,7 @@
 
 VARIANT ?= migros
 
-.PHONY: help tree module debs image test grid perftest demo backforth model \
+.PHONY: help tree module debs image test grid perftest rdma-core demo backforth model \
 	hotpath check clean
 
 help:
@@ -12,7 +12,8 @@ help:
 	@echo 'make image     disk image of the virtual machines'
 	@echo 'make test      all tests (TESTS="NAME..." for some: see tests/run -h)'
 	@echo 'make grid      all cells of tests/grid, where make test runs a sample'
-	@echo 'make perftest  perftest moved mid-run in all combinations that it accepts'
+	@echo 'make perftest  perftest in all combinations that it accepts, and pingpongs, moved'
+	@echo 'make rdma-core rdma-core'\''s own tests with our libibverbs'
 	@echo 'make backforth a container moves back and forth (MOVES=20 RUNTIME=runc|podman)'
 	@echo 'make demo      move a running program between virtual machines'
 	@echo 'make model     check the protocol model'
@@ -54,7 +55,10 @@ backforth:
 	MOVES=$(or $(MOVES),20) tests/run containers/backforth
 
 perftest:
-	PERFTEST=all tests/run criu/perftest
+	PERFTEST=all PINGPONG=all tests/run criu/perftest criu/pingpong
+
+rdma-core:
+	RDMA_CORE=ours tests/run rdma-core
 
 model:
 	@test -f docs/model/Makefile || { echo 'docs/model is not in this tree' >&2; exit 1; }
