@@ -2,8 +2,8 @@
 
 VARIANT ?= migros
 
-.PHONY: help tree module debs image test grid perftest rdma-core demo backforth model \
-	hotpath check clean
+.PHONY: help tree module debs image test conformance grid perftest rdma-core demo \
+	backforth model hotpath check clean
 
 help:
 	@echo 'make tree      patched upstream trees in build/tree'
@@ -11,6 +11,7 @@ help:
 	@echo 'make debs      Debian packages of rdma-core and criu in build/debs'
 	@echo 'make image     disk image of the virtual machines'
 	@echo 'make test      all tests (TESTS="NAME..." for some: see tests/run -h)'
+	@echo 'make conformance  the clauses of docs/protocol.md, over IPv4 and IPv6 (ID=CLAUSE)'
 	@echo 'make grid      all cells of tests/grid, where make test runs a sample'
 	@echo 'make perftest  perftest in all combinations that it accepts, and pingpongs, moved'
 	@echo 'make rdma-core rdma-core'\''s own tests with our libibverbs'
@@ -47,6 +48,9 @@ check:
 demo hotpath:
 	@test -x scripts/$@ || { echo 'scripts/$@ is not in this tree' >&2; exit 1; }
 	@scripts/$@
+
+conformance:
+	PASSES=all ID='$(ID)' tests/run conformance
 
 grid:
 	GRID=full GRID_STRICT=yes tests/run grid

@@ -36,7 +36,7 @@ struct map {
 	uint64_t offset;
 };
 
-struct cycle {
+struct selfmig {
 	struct ibv_context *ctx;
 	struct ibv_context *new;
 	uint8_t *image;
@@ -79,7 +79,7 @@ static double now_ms(void)
 	return ts.tv_sec * 1e3 + ts.tv_nsec / 1e6;
 }
 
-static struct rxe_mig_rec *first_rec(struct cycle *c)
+static struct rxe_mig_rec *first_rec(struct selfmig *c)
 {
 	return (void *)(c->image + ((struct rxe_mig_hdr *)c->image)->hdr_len);
 }
@@ -107,7 +107,7 @@ static unsigned int rings_of(struct rxe_mig_rec *rec,
 	return 0;
 }
 
-static int dump(struct cycle *c)
+static int dump(struct selfmig *c)
 {
 	struct rxe_mig_hdr hdr = {};
 	size_t len = 4096;
@@ -140,7 +140,7 @@ static int context_cmd(struct ibv_context *ctx, int cmd)
 				  NULL, 0);
 }
 
-static int find_fds(struct cycle *c)
+static int find_fds(struct selfmig *c)
 {
 	struct dirent *entry;
 	DIR *dir;
@@ -176,7 +176,7 @@ static int find_fds(struct cycle *c)
 	return 0;
 }
 
-static int is_ring(struct cycle *c, uint64_t offset)
+static int is_ring(struct selfmig *c, uint64_t offset)
 {
 	struct rxe_mig_ring *rings[2];
 	struct rxe_mig_rec *rec;
@@ -193,7 +193,7 @@ static int is_ring(struct cycle *c, uint64_t offset)
 }
 
 /* The device's offsets are unique, so it tells the rings of other contexts */
-static int find_maps(struct cycle *c)
+static int find_maps(struct selfmig *c)
 {
 	unsigned int major, minor;
 	unsigned long start, end, inode;
@@ -237,7 +237,7 @@ static int find_maps(struct cycle *c)
  * Nothing of the context remains in this process, so it is destroyed. The
  * numbers of its fds remain taken.
  */
-static int destroy(struct cycle *c)
+static int destroy(struct selfmig *c)
 {
 	unsigned int i;
 	int null;
@@ -255,7 +255,7 @@ static int destroy(struct cycle *c)
 	return 0;
 }
 
-static int restored_fd(struct cycle *c, uint32_t type, uint32_t handle)
+static int restored_fd(struct selfmig *c, uint32_t type, uint32_t handle)
 {
 	unsigned int i;
 
@@ -271,7 +271,7 @@ static int is_event_file(const struct rxe_mig_rec *rec)
 	       rec->type == RXE_MIG_REC_CHANNEL;
 }
 
-static int create(struct cycle *c, struct rxe_mig_rec *rec)
+static int create(struct selfmig *c, struct rxe_mig_rec *rec)
 {
 	struct ibv_restore_args args = {
 		.record = rec,
@@ -304,7 +304,7 @@ static int create(struct cycle *c, struct rxe_mig_rec *rec)
 	return 0;
 }
 
-static int refill(struct cycle *c, struct rxe_mig_rec *rec)
+static int refill(struct selfmig *c, struct rxe_mig_rec *rec)
 {
 	struct ibv_restore_args args = {
 		.record = rec,
@@ -326,7 +326,7 @@ static int refill(struct cycle *c, struct rxe_mig_rec *rec)
 	return 0;
 }
 
-static int restore(struct cycle *c)
+static int create_all(struct selfmig *c)
 {
 	struct rxe_mig_rec *rec;
 	unsigned int i;
@@ -366,7 +366,7 @@ static int restore(struct cycle *c)
 }
 
 /* Gives the restored files the numbers of the old ones */
-static int replace_fds(struct cycle *c)
+static int replace_fds(struct selfmig *c)
 {
 	unsigned int i;
 
@@ -387,11 +387,12 @@ static int replace_fds(struct cycle *c)
 	return 0;
 }
 
-static int resume(struct cycle *c)
+static int resume(struct selfmig *c, unsigned int flags)
 {
 	struct ibv_dump_refusal refusal = {};
 	struct ibv_restore_args args = {
 		.comp_mask = IBV_RESTORE_ARGS_REFUSAL,
+		.flags = flags,
 		.refusal = &refusal,
 	};
 	int err;
@@ -404,7 +405,7 @@ static int resume(struct cycle *c)
 }
 
 /* Two fds may be of the same file, so close each restored one once */
-static void close_restored(struct cycle *c)
+static void close_restored(struct selfmig *c)
 {
 	unsigned int i, j;
 
@@ -422,6 +423,79 @@ static void close_restored(struct cycle *c)
 		ibv_close_device(c->new);
 }
 
+static void release(struct selfmig *c)
+{
+	close_restored(c);
+	free(c->image);
+	free(c->maps);
+	free(c);
+}
+
+int selfmig_stop(struct ibv_context *ctx, struct selfmig **migration)
+{
+	struct selfmig *c = calloc(1, sizeof(*c));
+	int err;
+
+	error[0] = 0;
+	if (!c)
+		return fail(ENOMEM, "stop");
+	c->ctx = ctx;
+	err = dump(c);
+	if (err) {
+		release(c);
+		return err;
+	}
+	err = find_fds(c);
+	if (!err)
+		err = find_maps(c);
+	if (err) {
+		context_cmd(ctx, IBV_RESTORE_CANCEL);
+		release(c);
+		return err;
+	}
+	*migration = c;
+	return 0;
+}
+
+const void *selfmig_image(const struct selfmig *c, size_t *len)
+{
+	*len = c->end - c->image;
+	return c->image;
+}
+
+int selfmig_cancel(struct selfmig *c)
+{
+	int err = context_cmd(c->ctx, IBV_RESTORE_CANCEL);
+
+	if (err)
+		return fail(err, "cancel");
+	release(c);
+	return 0;
+}
+
+int selfmig_leave(struct selfmig *c)
+{
+	int err = context_cmd(c->ctx, IBV_RESTORE_COMMIT);
+
+	return err ? fail(err, "commit") : destroy(c);
+}
+
+int selfmig_restore(struct selfmig *c)
+{
+	int err = create_all(c);
+
+	return err ? err : replace_fds(c);
+}
+
+int selfmig_resume(struct selfmig *c, unsigned int flags)
+{
+	int err = resume(c, flags);
+
+	if (!err)
+		release(c);
+	return err;
+}
+
 int selfmig_cycle(struct ibv_context *ctx, struct selfmig_info *info)
 {
 	return selfmig_cycle_if(ctx, info, NULL, NULL);
@@ -431,47 +505,33 @@ int selfmig_cycle_if(struct ibv_context *ctx, struct selfmig_info *info,
 		     int (*look)(const void *image, size_t len, void *arg),
 		     void *arg)
 {
-	struct cycle c = { .ctx = ctx };
-	double start = now_ms(), dumped;
+	struct selfmig_info done;
+	double start = now_ms();
+	struct selfmig *c;
 	int err;
 
-	error[0] = 0;
-	err = dump(&c);
-	dumped = now_ms();
+	err = selfmig_stop(ctx, &c);
 	if (err)
-		goto out;
-	err = find_fds(&c);
-	if (!err)
-		err = find_maps(&c);
-	if (!err && look && look(c.image, c.end - c.image, arg))
-		err = fail(ECANCELED, "image refused");
-	if (err) {
-		context_cmd(ctx, IBV_RESTORE_CANCEL);
-		goto out;
+		return err;
+	done.dump_ms = now_ms() - start;
+	done.bytes = c->end - c->image;
+	done.records = c->records;
+	if (look && look(c->image, done.bytes, arg)) {
+		err = selfmig_cancel(c);
+		return err ?: fail(ECANCELED, "image refused");
 	}
 
-	err = -context_cmd(ctx, IBV_RESTORE_COMMIT);
+	err = selfmig_leave(c);
+	if (!err)
+		err = selfmig_restore(c);
+	if (!err)
+		err = selfmig_resume(c, 0);
 	if (err) {
-		fail(-err, "commit");
-		goto out;
+		release(c);
+		return err;
 	}
-	err = destroy(&c);
-	if (!err)
-		err = restore(&c);
-	if (!err)
-		err = replace_fds(&c);
-	if (!err)
-		err = resume(&c);
-	close_restored(&c);
-
-	if (!err && info) {
-		info->total_ms = now_ms() - start;
-		info->dump_ms = dumped - start;
-		info->bytes = c.end - c.image;
-		info->records = c.records;
-	}
-out:
-	free(c.image);
-	free(c.maps);
-	return err;
+	done.total_ms = now_ms() - start;
+	if (info)
+		*info = done;
+	return 0;
 }

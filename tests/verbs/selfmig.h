@@ -37,6 +37,20 @@ int selfmig_cycle_if(struct ibv_context *ctx, struct selfmig_info *info,
 		     int (*look)(const void *image, size_t len, void *arg),
 		     void *arg);
 
+/*
+ * The same step by step. The context is stopped after selfmig_stop(), gone after
+ * selfmig_leave(), back but stopped after selfmig_restore(), and live after
+ * selfmig_resume() or selfmig_cancel(), which free the struct if they return 0.
+ * flags are those of ibv_restore_flags.
+ */
+struct selfmig;
+int selfmig_stop(struct ibv_context *ctx, struct selfmig **migration);
+const void *selfmig_image(const struct selfmig *m, size_t *len);
+int selfmig_cancel(struct selfmig *m);
+int selfmig_leave(struct selfmig *m);
+int selfmig_restore(struct selfmig *m);
+int selfmig_resume(struct selfmig *m, unsigned int flags);
+
 const char *selfmig_error(void);
 
 #endif /* SELFMIG_H */
