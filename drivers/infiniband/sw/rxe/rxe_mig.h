@@ -55,6 +55,16 @@ struct rxe_mig_path {
 #define RXE_MIG_BURST		4
 
 /**
+ * struct rxe_mig_rate - packets sent of each opcode
+ * @count: in the current interval
+ * @from: when that began, in jiffies
+ */
+struct rxe_mig_rate {
+	u8		count[MIGROS_OP_LAST - MIGROS_OP_FIRST + 1];
+	unsigned long	from[MIGROS_OP_LAST - MIGROS_OP_FIRST + 1];
+};
+
+/**
  * struct rxe_mig_qp - migration state of one QP, allocated on first need
  * @qp: the QP
  * @state: what its task functions do, see enum rxe_mig_state
@@ -78,8 +88,7 @@ struct rxe_mig_path {
  * @interval: current retransmission interval, ms
  * @deadline: jiffies when an announcement or RESUME ends, if @bounded
  * @bounded: @deadline is valid
- * @rate: packets sent per opcode in the current interval
- * @rate_from: when that interval began, per opcode
+ * @rate: what limits its packets
  * @lock: see above
  * @dead: QP is being destroyed, no more work
  * @nak: the completer saw NAK_STOPPED and swapped the send function
@@ -109,8 +118,7 @@ struct rxe_mig_qp {
 	unsigned int		interval;
 	unsigned long		deadline;
 	bool			bounded;
-	u8			rate[MIGROS_OP_LAST - MIGROS_OP_FIRST + 1];
-	unsigned long		rate_from[MIGROS_OP_LAST - MIGROS_OP_FIRST + 1];
+	struct rxe_mig_rate	rate;
 	spinlock_t		lock;	/* guards dead and queueing of work */
 	bool			dead;
 	bool			nak;
@@ -223,6 +231,7 @@ int rxe_mig_send(struct rxe_dev *rxe, const struct rxe_mig_path *path,
 int rxe_mig_send_nak(struct rxe_dev *rxe, const struct rxe_mig_path *path,
 		     u8 syndrome, u32 msn, u32 qpn, u32 psn);
 bool rxe_mig_reachable(struct rxe_dev *rxe, const struct rxe_mig_path *path);
+bool rxe_mig_may_send(struct rxe_mig_rate *rate, u8 opcode);
 bool rxe_mig_gid_present(struct rxe_dev *rxe, const union ib_gid *gid,
 			 int *index);
 

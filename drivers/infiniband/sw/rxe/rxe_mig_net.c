@@ -292,6 +292,26 @@ out:
 }
 
 /**
+ * rxe_mig_may_send - does the rate allow one more packet? [ACC-3]
+ * @rate: of a QP or tombstone, whose lock the caller holds
+ * @opcode: MIGROS_OP_*
+ */
+bool rxe_mig_may_send(struct rxe_mig_rate *rate, u8 opcode)
+{
+	unsigned int i = opcode - MIGROS_OP_FIRST;
+
+	if (time_after_eq(jiffies, rate->from[i] +
+				   msecs_to_jiffies(MIGROS_RETRY_MIN_MS))) {
+		rate->from[i] = jiffies;
+		rate->count[i] = 0;
+	}
+	if (rate->count[i] == RXE_MIG_BURST)
+		return false;
+	rate->count[i]++;
+	return true;
+}
+
+/**
  * rxe_mig_send - send one migration packet [WIRE-3]
  * @rxe: device
  * @path: from where to where

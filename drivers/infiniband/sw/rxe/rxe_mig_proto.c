@@ -11,19 +11,28 @@
 #define PEER_STOPPED(mig) ((mig)->proto.flags & RXE_MIG_PROTO_PEER_STOPPED)
 #define PEER_CAPABLE(mig) ((mig)->proto.flags & RXE_MIG_PROTO_PEER_CAPABLE)
 
-/* ---- sending ---- */
+/* ---- where packets come from ---- */
 
-static bool may_send(struct rxe_mig_qp *mig, u8 opcode)
+static bool from(const union ib_gid *gid, const struct rxe_mig_pkt *p)
 {
-	unsigned int i = opcode - MIGROS_OP_FIRST;
-
-	if (time_after_eq(jiffies, mig->rate_from[i] +
-				   msecs_to_jiffies(MIGROS_RETRY_MIN_MS))) {
-		mig->rate_from[i] = jiffies;
-		mig->rate[i] = 0;
-	}
-	return mig->rate[i]++ < RXE_MIG_BURST;
+	return !memcmp(gid, &p->saddr, sizeof(*gid));
 }
+
+static bool from_peer(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
+{
+	struct rxe_mig_path path;
+
+	rxe_mig_path_of(mig->qp, &path);
+	return from(&path.dgid, p);
+}
+
+/* our nonces go nowhere else [AUTH-3, ACC-4] */
+static bool trusted(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
+{
+	return from_peer(mig, p) || (mig->has_forward && from(&mig->forward, p));
+}
+
+/* ---- sending ---- */
 
 static void send_to(struct rxe_mig_qp *mig, const struct rxe_mig_path *path,
 		    u8 opcode, u8 flags, u64 nonce, u64 echo, u32 epoch,
@@ -53,7 +62,7 @@ static void send_op(struct rxe_mig_qp *mig, u8 opcode, u8 flags,
 {
 	struct rxe_mig_path path;
 
-	if (!may_send(mig, opcode))
+	if (!rxe_mig_may_send(&mig->rate, opcode))
 		return;
 	rxe_mig_path_of(mig->qp, &path);
 	if (to)
@@ -67,7 +76,7 @@ static void send_both(struct rxe_mig_qp *mig, u8 opcode, u8 flags, u64 nonce,
 {
 	struct rxe_mig_path path;
 
-	if (!may_send(mig, opcode))
+	if (!rxe_mig_may_send(&mig->rate, opcode))
 		return;
 	rxe_mig_path_of(mig->qp, &path);
 	send_to(mig, &path, opcode, flags, nonce, echo, mig->proto.epoch, NULL);
@@ -84,14 +93,28 @@ static void send_pause(struct rxe_mig_qp *mig)
 		  mig->proto.peer_challenge);
 }
 
-/* @echo: nonce of what caused it, which makes us known as capable [CAP-1] */
-static void send_probe(struct rxe_mig_qp *mig, u64 echo)
+static u8 probe_flags(struct rxe_mig_qp *mig)
 {
-	if (!echo && PEER_STOPPED(mig))
-		echo = mig->proto.peer_secret;
-	send_both(mig, MIGROS_OP_PROBE,
-		  PEER_STOPPED(mig) || mig->nak_paused ? MIGROS_F_PAUSED : 0,
-		  mig->proto.challenge, echo);
+	return PEER_STOPPED(mig) || mig->nak_paused ? MIGROS_F_PAUSED : 0;
+}
+
+static void send_probe(struct rxe_mig_qp *mig)
+{
+	send_both(mig, MIGROS_OP_PROBE, probe_flags(mig), mig->proto.challenge,
+		  PEER_STOPPED(mig) ? mig->proto.peer_secret : 0);
+}
+
+/* Its nonce, echoed, makes us known as capable [CAP-1, ACC-4] */
+static void answer_probe(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
+{
+	u64 nonce = be64_to_cpu(p->eth.nonce);
+
+	if (trusted(mig, p))
+		send_op(mig, MIGROS_OP_PROBE, probe_flags(mig), &p->saddr,
+			mig->proto.challenge, nonce, mig->proto.epoch);
+	else
+		send_both(mig, MIGROS_OP_PROBE, probe_flags(mig),
+			  mig->proto.challenge, nonce);
 }
 
 static void send_resume(struct rxe_mig_qp *mig)
@@ -104,7 +127,7 @@ static void send_moved(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 {
 	struct rxe_mig_path path;
 
-	if (!may_send(mig, MIGROS_OP_MOVED))
+	if (!rxe_mig_may_send(&mig->rate, MIGROS_OP_MOVED))
 		return;
 	rxe_mig_path_of(mig->qp, &path);
 	path.dgid = p->saddr;
@@ -307,12 +330,12 @@ static void tick(struct rxe_mig_qp *mig)
 
 	if (mig->want_probe) {
 		mig->want_probe = false;
-		send_probe(mig, 0);
+		send_probe(mig);
 	}
 	if (mig->nak) {
 		mig->nak_paused = true;
 		settle(mig, true);
-		send_probe(mig, 0);
+		send_probe(mig);
 		return;
 	}
 
@@ -328,7 +351,7 @@ static void tick(struct rxe_mig_qp *mig)
 	if ((PEER_STOPPED(mig) || mig->nak_paused)) {
 		if (pause_expired(mig) && rxe_mig_fail(mig))
 			return;
-		send_probe(mig, 0);
+		send_probe(mig);
 	}
 
 	if (mig->resume_pending && !mig->resume_over) {
@@ -405,19 +428,6 @@ void rxe_mig_nak_stopped(struct rxe_qp *qp, struct rxe_pkt_info *pkt)
 
 /* ---- receiving ---- */
 
-static bool from(const union ib_gid *gid, const struct rxe_mig_pkt *p)
-{
-	return !memcmp(gid, &p->saddr, sizeof(*gid));
-}
-
-static bool from_peer(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
-{
-	struct rxe_mig_path path;
-
-	rxe_mig_path_of(mig->qp, &path);
-	return from(&path.dgid, p);
-}
-
 static bool matches(u64 field, u64 variable)
 {
 	return field && field == variable;
@@ -447,7 +457,7 @@ static void on_pause(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 		mig->nak_paused = false;
 		settle(mig, false);
 	}
-	send_probe(mig, nonce);
+	answer_probe(mig, p);
 }
 
 /* [PAUSE-7, PAUSE-9] */
@@ -455,15 +465,12 @@ static void on_probe(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 {
 	u64 nonce = be64_to_cpu(p->eth.nonce);
 	bool known = matches(be64_to_cpu(p->eth.echo), mig->proto.secret);
-	bool peer = from_peer(mig, p);
-	/* our nonces go nowhere else [AUTH-3, ACC-4] */
-	bool trusted = peer || (mig->has_forward && from(&mig->forward, p));
 
 	if (mig->state != RXE_MIG_STOPPED) {
-		if (mig->resume_pending && trusted)
+		if (mig->resume_pending && trusted(mig, p))
 			send_op(mig, MIGROS_OP_RESUME, 0, &p->saddr,
 				mig->proto.secret, nonce, mig->proto.epoch);
-		else if (!mig->resume_pending && peer)
+		else if (!mig->resume_pending && from_peer(mig, p))
 			send_op(mig, MIGROS_OP_RUNNING, 0, &p->saddr, 0, nonce,
 				mig->proto.epoch);
 		return;
@@ -477,7 +484,7 @@ static void on_probe(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 	}
 	if (mig->has_self_forward)
 		send_moved(mig, p);
-	else if (trusted && !(known && p->eth.flags & MIGROS_F_PAUSED))
+	else if (trusted(mig, p) && !(known && p->eth.flags & MIGROS_F_PAUSED))
 		send_op(mig, MIGROS_OP_PAUSE, 0, &p->saddr, mig->proto.secret,
 			nonce, mig->proto.epoch);
 }
@@ -572,7 +579,7 @@ static void on_resume(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 	}
 	if (!(PEER_STOPPED(mig) && matches(nonce, mig->proto.peer_secret)) &&
 	    !matches(be64_to_cpu(p->eth.echo), mig->proto.challenge)) {
-		send_probe(mig, nonce);
+		answer_probe(mig, p);
 		return;
 	}
 	path.dgid = p->saddr;
@@ -625,7 +632,7 @@ static void on_moved(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 	mig->forward = gid;
 	mig->has_forward = true;
 	if (probe)
-		send_probe(mig, 0);
+		send_probe(mig);
 	else
 		send_resume(mig);
 }

@@ -53,6 +53,30 @@ static int rxe_mig_stopped_recv(struct rxe_qp *qp)
 	return -EAGAIN;
 }
 
+/* The requester ends the drain of a send queue in SQD; while it is held an
+ * empty queue is drained all the same [STATE-1].
+ */
+static void check_drained(struct rxe_qp *qp)
+{
+	struct ib_event ev = {
+		.device = qp->ibqp.device,
+		.element.qp = &qp->ibqp,
+		.event = IB_EVENT_SQ_DRAINED,
+	};
+	bool drained = false;
+	unsigned long flags;
+
+	spin_lock_irqsave(&qp->state_lock, flags);
+	if (qp_state(qp) == IB_QPS_SQD && qp->attr.sq_draining &&
+	    queue_empty(qp->sq.queue, QUEUE_TYPE_FROM_CLIENT)) {
+		qp->attr.sq_draining = 0;
+		drained = true;
+	}
+	spin_unlock_irqrestore(&qp->state_lock, flags);
+	if (drained && qp->ibqp.event_handler)
+		qp->ibqp.event_handler(&ev, qp->ibqp.qp_context);
+}
+
 /**
  * rxe_mig_paused_send - send task of a Stopped, Paused or Resuming QP
  * @qp: the QP
@@ -66,6 +90,8 @@ int rxe_mig_paused_send(struct rxe_qp *qp)
 		return rxe_sender(qp);
 
 	drop_pkts(qp, &qp->resp_pkts);
+	if (READ_ONCE(qp->mig)->state != RXE_MIG_STOPPED)
+		check_drained(qp);
 	return -EAGAIN;
 }
 

@@ -19,8 +19,11 @@ struct rxe_mig_tomb {
 	u32			msn;
 	u32			rnr_retry;
 	unsigned long		stopped_at;
+	union ib_gid		forward;
+	bool			has_forward;
 	union ib_gid		self_forward;
 	bool			has_self_forward;
+	struct rxe_mig_rate	rate;
 	unsigned long		expires;
 };
 
@@ -50,6 +53,8 @@ void rxe_mig_tomb_create(struct rxe_mig_qp *mig)
 	t->msn = qp->resp.msn;
 	t->rnr_retry = qp->attr.rnr_retry;
 	t->stopped_at = mig->stopped_at;
+	t->forward = mig->forward;
+	t->has_forward = mig->has_forward;
 	t->self_forward = mig->self_forward;
 	t->has_self_forward = mig->has_self_forward;
 	t->expires = jiffies + msecs_to_jiffies(rxe_mig_tombstone_ms);
@@ -68,7 +73,7 @@ void rxe_mig_tomb_create(struct rxe_mig_qp *mig)
 }
 
 /**
- * rxe_mig_tomb_drop - the QP came back to this device [TOMB-4]
+ * rxe_mig_tomb_drop - the QP came back to this device [TOMB-3]
  * @dev: device
  * @qpn: its number
  */
@@ -92,10 +97,11 @@ bool rxe_mig_tomb_exists(struct rxe_mig_dev *dev, u32 qpn)
 static void tomb_send(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
 		      u8 opcode, const union ib_gid *to, u64 nonce, u64 echo)
 {
+	bool moved = opcode == MIGROS_OP_MOVED;
 	struct rxe_mig_path path = t->path;
 	struct migros_eth eth = {
 		.version = MIGROS_VERSION,
-		.flags = MIGROS_F_TOMBSTONE,
+		.flags = moved ? 0 : MIGROS_F_TOMBSTONE,
 		.src_qpn = cpu_to_be32(t->qpn),
 		.epoch = cpu_to_be32(t->proto.epoch),
 		.sq_psn = cpu_to_be32(t->sq_psn & BTH_PSN_MASK),
@@ -103,10 +109,10 @@ static void tomb_send(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
 		.nonce = cpu_to_be64(nonce),
 		.echo = cpu_to_be64(echo),
 	};
-	bool moved = opcode == MIGROS_OP_MOVED;
 
-	if (to)
-		path.dgid = *to;
+	if (!rxe_mig_may_send(&t->rate, opcode))
+		return;
+	path.dgid = *to;
 	memcpy(eth.gid, moved ? t->self_forward.raw : path.sgid.raw,
 	       sizeof(eth.gid));
 	rxe_mig_send(dev->rxe, &path, opcode, t->dest_qpn, t->sq_psn, &eth);
@@ -129,6 +135,10 @@ static void tomb_probe(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
 	u64 nonce = be64_to_cpu(p->eth.nonce);
 	bool known = t->proto.secret &&
 		     be64_to_cpu(p->eth.echo) == t->proto.secret;
+	/* the secret goes nowhere else [AUTH-3, ACC-4] */
+	bool trusted = peer || (t->has_forward &&
+				!memcmp(&t->forward, &p->saddr,
+					sizeof(p->saddr)));
 
 	if (known) {
 		t->proto.flags |= RXE_MIG_PROTO_PEER_CAPABLE;
@@ -136,8 +146,8 @@ static void tomb_probe(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
 	}
 	if (t->has_self_forward)
 		tomb_send(dev, t, MIGROS_OP_MOVED, &p->saddr, 0, nonce);
-	else if (peer && !(known && p->eth.flags & MIGROS_F_PAUSED))
-		tomb_send(dev, t, MIGROS_OP_PAUSE, NULL, t->proto.secret,
+	else if (trusted && !(known && p->eth.flags & MIGROS_F_PAUSED))
+		tomb_send(dev, t, MIGROS_OP_PAUSE, &p->saddr, t->proto.secret,
 			  nonce);
 }
 
@@ -156,7 +166,7 @@ static void tomb_resume(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
 	} else if (t->has_self_forward) {
 		tomb_send(dev, t, MIGROS_OP_MOVED, &p->saddr, 0, nonce);
 	} else if (peer) {
-		tomb_send(dev, t, MIGROS_OP_PAUSE, NULL, t->proto.secret,
+		tomb_send(dev, t, MIGROS_OP_PAUSE, &p->saddr, t->proto.secret,
 			  t->proto.peer_challenge);
 	}
 }
