@@ -513,10 +513,12 @@ static int do_stop(void)
 {
 	const struct rxe_mig_qp_rec *q = NULL;
 	const uint8_t *image, *at;
+	struct selfmig *second;
 	size_t len;
 
 	if (migration)
-		return wrong("stopped already");
+		return wrong("%s", selfmig_stop(ctx, &second) ?
+			     selfmig_error() : "ok a second time");
 	if (selfmig_stop(ctx, &migration))
 		return wrong("%s", selfmig_error());
 	image = selfmig_image(migration, &len);
@@ -547,11 +549,47 @@ static int step(int err)
 /* cancel: live again where it is */
 static int do_cancel(void)
 {
-	int err = step(migration ? selfmig_cancel(migration) : -EINVAL);
+	int err;
+
+	/* Not ours to refuse */
+	if (!migration) {
+		err = ibv_restore_object(ctx, NULL, IBV_RESTORE_TYPE_CONTEXT,
+					 IBV_RESTORE_CANCEL, NULL, 0);
+		return err ? wrong("%s", strerror(err)) : 0;
+	}
+	err = step(selfmig_cancel(migration));
 
 	if (!err)
 		migration = NULL;
 	return err;
+}
+
+/* commit: no cancel any more; the copy that is here stays, Stopped */
+static int do_commit(void)
+{
+	int err = migration ? ibv_restore_object(ctx, NULL,
+						 IBV_RESTORE_TYPE_CONTEXT,
+						 IBV_RESTORE_COMMIT, NULL, 0) :
+			      EINVAL;
+
+	return err ? wrong("commit: %s", strerror(err)) : 0;
+}
+
+/* lose: close the snapshot's file, as if its holder were killed */
+static int do_lose(void)
+{
+	char path[32], target[64];
+	int fd, found = 0;
+	ssize_t len;
+
+	for (fd = 3; fd != 1024; fd++) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		len = readlink(path, target, sizeof(target) - 1);
+		target[len > 0 ? len : 0] = 0;
+		if (strstr(target, "[rdma-snapshot]"))
+			found += !close(fd);
+	}
+	return found ? 0 : wrong("no snapshot");
 }
 
 /* leave: give the copy that is here up: tombstones */
@@ -604,7 +642,8 @@ static const struct {
 	{ "post", do_post },	   { "poll", do_poll },
 	{ "fill", do_fill },	   { "write", do_write },
 	{ "read", do_read },	   { "stop", do_stop },
-	{ "cancel", do_cancel },   { "leave", do_leave },
+	{ "cancel", do_cancel },   { "commit", do_commit },
+	{ "lose", do_lose },	   { "leave", do_leave },
 	{ "restore", do_restore }, { "resume", do_resume },
 	{ "shell", do_shell },
 };
@@ -647,6 +686,8 @@ int main(void)
 	signal(SIGCHLD, SIG_IGN);
 	while ((link = accept(listener, NULL, NULL)) >= 0) {
 		if (!fork()) {
+			/* system() waits for its child */
+			signal(SIGCHLD, SIG_DFL);
 			close(listener);
 			dup2(link, 0);
 			dup2(link, 1);

@@ -14,12 +14,15 @@ from roce import (ACK, AETH, ATOMIC_ACK, BTH, F_PAUSED, FETH, FLUSH, IP, MIGETH,
                   MIGRATION, NAMES, PAUSE, PORT, PROBE, RESUME, RESUME_ACK,
                   RETH, UDP, Ether, IPv6)
 
-PACKET_OUTGOING = 4
 MTUS = {256: 1, 512: 2, 1024: 3, 2048: 4, 4096: 5}
 
 
 class Failure(Exception):
     """The implementation under test does not do what it must."""
+
+
+class Skip(Exception):
+    """Why this case does not apply here."""
 
 
 def check(good, text):
@@ -69,15 +72,19 @@ class Wire:
 
     def listen(self):
         while True:
-            data, where = self.socket.recvfrom(65536)
+            data = self.socket.recv(65536)
             now = time.monotonic()
             if not self.roce(data):
                 continue
             with self.arrived:
                 self.capture.append((time.time(), data))
-                if where[2] != PACKET_OUTGOING:
-                    self.queue.append((now, data))
-                    self.arrived.notify_all()
+                self.queue.append((now, data))
+                self.arrived.notify_all()
+
+    def send(self, frame):
+        with self.arrived:
+            self.capture.append((time.time(), frame))
+        self.socket.send(frame)
 
     @staticmethod
     def roce(data):
@@ -128,8 +135,8 @@ class Endpoint:
         self.link.close()
 
     def __getattr__(self, name):
-        def command(**words):
-            request = " ".join([name, *(f"{key}={value}"
+        def command(*texts, **words):
+            request = " ".join([name, *texts, *(f"{key}={value}"
                                         for key, value in words.items())])
             self.stream.write(request + "\n")
             self.stream.flush()
@@ -168,11 +175,66 @@ class Setting:
         # Nobody's
         self.nowhere = prefix + "99"
 
+    def address(self):
+        return Address(self)
+
     def close(self):
         """The case is over: its processes in the endpoint's host end."""
         for endpoint in self.endpoints:
             endpoint.close()
         self.endpoints = []
+
+
+class Address:
+    """One more address of the endpoint's host, for as long as a case needs it."""
+
+    DEVICE = "eth0"
+
+    def __init__(self, setting):
+        self.text = setting.own[:-1] + "11"
+        self.length = 24 if setting.family == 4 else 64
+        # A process of its own, which no end of a case's process takes away
+        self.endpoint = Endpoint(setting.control)
+        self.taken = False
+
+    def __enter__(self):
+        self.add()
+        return self
+
+    def __exit__(self, *_):
+        self.give_back()
+        self.endpoint.shell(f"{self.command('del')} 2>/dev/null || true")
+        self.endpoint.close()
+
+    def command(self, verb):
+        text = f"ip address {verb} {self.text}/{self.length} dev {self.DEVICE}"
+        return text + " nodad" * (":" in self.text and verb == "add")
+
+    def await_gid(self, loop):
+        """until or while it is in the port's table"""
+        digits = f"{gid(self.text):032x}"
+        name = ":".join(digits[i:i + 4] for i in range(0, 32, 4))
+        self.endpoint.shell(
+            f"timeout 5 sh -c '{loop} grep -qs {name} "
+            f"/sys/class/infiniband/*/ports/1/gids/*; do sleep 0.05; done'")
+
+    def add(self):
+        self.endpoint.shell(self.command("add"))
+        self.await_gid("until")
+
+    def remove(self):
+        self.endpoint.shell(self.command("del"))
+        self.await_gid("while")
+
+    def take(self):
+        """It is this host's now: what is sent there comes here."""
+        self.taken = True
+        subprocess.run(self.command("add"), shell=True, check=True)
+
+    def give_back(self):
+        if self.taken:
+            subprocess.run(self.command("del"), shell=True, check=True)
+        self.taken = False
 
 
 class Link:
@@ -234,7 +296,7 @@ class Link:
                      bth)
 
     def transmit(self, frame):
-        self.wire.socket.send(frame)
+        self.wire.send(frame)
 
     def migration(self, opcode, source=None, to=None, bth=None, **fields):
         """A migration packet, by default right in all that is not given."""

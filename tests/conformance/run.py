@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE / "cases")]
 
 from clauses import CASES  # noqa: E402
-from peer import EndpointError, Failure, Setting, Wire  # noqa: E402
+from peer import EndpointError, Failure, Setting, Skip, Wire  # noqa: E402
 
 
 def wanted(case, patterns):
@@ -32,7 +32,7 @@ def wanted(case, patterns):
 
 
 def run(case, setting):
-    """None, or why it failed."""
+    """None, or why it failed, or Skip."""
     setting.wire.begin()
     try:
         case.function(setting)
@@ -42,6 +42,8 @@ def run(case, setting):
         line = next(frame for frame in reversed(where)
                     if frame.name == case.function.__name__)
         return f"{failure} ({Path(line.filename).name}:{line.lineno})"
+    except Skip as reason:
+        return reason
     except EndpointError as failure:
         return str(failure)
     except Exception:  # a mistake in the case
@@ -51,7 +53,7 @@ def run(case, setting):
 
 
 def junit(path, suite, results):
-    failed = sum(reason is not None for _, _, reason in results)
+    failed = sum(isinstance(reason, str) for _, _, reason in results)
     lines = ['<?xml version="1.0" encoding="utf-8"?>',
              f'<testsuite name={quoteattr(suite)} tests="{len(results)}" '
              f'failures="{failed}">']
@@ -59,7 +61,8 @@ def junit(path, suite, results):
         lines.append(f'  <testcase classname={quoteattr(suite)} '
                      f'name={quoteattr(case.name)} time="{seconds:.2f}">')
         if reason is not None:
-            lines.append(f'    <failure message={quoteattr(reason)}/>')
+            what = "skipped" if isinstance(reason, Skip) else "failure"
+            lines.append(f'    <{what} message={quoteattr(str(reason))}/>')
         lines.append('    <system-out>'
                      + "; ".join(f"{c}: {quoteattr(r)[1:-1]}"
                                  for c, r in case.clauses)
@@ -102,9 +105,11 @@ def main():
         if args.output:
             setting.wire.save(args.output /
                               (case.name.replace("/", ".") + ".pcap"))
-        print(f"{'not ' if reason else ''}ok {number} - {case.name}, {suite}",
-              flush=True)
-        if reason:
+        skipped = isinstance(reason, Skip)
+        failed = isinstance(reason, str)
+        print(f"{'not ' if failed else ''}ok {number} - {case.name}, {suite}"
+              + (f" # SKIP {reason}" if skipped else ""), flush=True)
+        if failed:
             for clause, requirement in case.clauses:
                 print(f"# {clause}: {requirement}")
             print("# " + reason.replace("\n", "\n# "), flush=True)
@@ -112,7 +117,7 @@ def main():
         junit(args.output / "junit.xml", suite, results)
     # The thread that listens never ends.
     sys.stdout.flush()
-    os._exit(any(reason for _, _, reason in results))
+    os._exit(any(isinstance(reason, str) for _, _, reason in results))
 
 
 sys.exit(main())

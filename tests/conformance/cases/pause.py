@@ -35,20 +35,20 @@ def wrong_echo(setting):
 @clause("PAUSE-3", "While Paused the requester sends nothing and the "
         "retransmission and RNR timers are off.")
 def no_retransmission(setting):
-    link = Link(setting, timeout=14, retry=1)
+    link = Link(setting, timeout=16, retry=2)
     link.endpoint.post(op="SEND", id=1)
     link.expect(SEND_ONLY, psn=link.theirs)
     link.pause()
     link.drain()
-    # Several times the timeout of 67 ms, with a retry count of 1
-    link.silence(1, SEND_ONLY)
+    # The timeout is 268 ms, and there are two retries.
+    link.silence(2, SEND_ONLY)
     link.resume()
     link.expect(SEND_ONLY, psn=link.theirs)
     link.ack(link.theirs)
     link.completions(1)
 
 
-@clause("PAUSE-3", "Responder and completer run as usual.")
+@clause("PAUSE-3", "The responder runs as usual.")
 def responder_runs(setting):
     link = Link(setting)
     link.endpoint.fill(offset=0, len=64)
@@ -59,3 +59,243 @@ def responder_runs(setting):
     link.data(SEND_ONLY, link.mine + 1, payload=b"x" * 64)
     link.await_(ACK, psn=link.mine + 1)
     link.completions(9)
+
+
+def nak(link, psn, token=None, **options):
+    """NAK_STOPPED: the token is of its challenge unless given."""
+    if token is None:
+        token = link.its_challenge & WIRE["TOKEN_MASK"]
+    link.ack(psn, syndrome=NAK_STOPPED, msn=token, **options)
+
+
+def sent(link, count):
+    """The endpoint posts SENDs, and we see them."""
+    link.endpoint.post(op="SEND", id=1, count=count)
+    for number in range(count):
+        link.expect(SEND_ONLY, psn=(link.theirs + number) & 0xffffff)
+
+
+@clause("PAUSE-4", "Then the requester is held at once, `nak_paused` := 1 and PROBE "
+        "is sent.")
+@clause("PAUSE-5", "a NAK_STOPPED MAY acknowledge the PSNs before its own, as any "
+        "acknowledge packet does")
+def nak_stopped(setting):
+    link = Link(setting, timeout=16, retry=2)
+    link.learn()
+    sent(link, 3)
+    nak(link, link.theirs + 1)
+    link.await_(PROBE, flags=F_PAUSED, nonce=link.its_challenge)
+    # It need not, but then the partner is asked once more.
+    link.ack(link.theirs)
+    link.endpoint.post(op="SEND", id=4)
+    # It does not count as a retry, of which there are two, and none is made.
+    link.silence(2, SEND_ONLY)
+    link.send(RUNNING, echo=link.its_challenge)
+    link.await_(SEND_ONLY, psn=(link.theirs + 3) & 0xffffff)
+    link.ack(link.theirs + 3)
+    link.completions(1, 2, 3, 4)
+
+
+@clause("PAUSE-4", "A NAK_STOPPED is accepted iff source = AV, token matches the low "
+        "24 bits of `challenge` and its PSN lies between the first unacknowledged and "
+        "the last sent PSN.")
+def nak_stopped_elsewhere(setting):
+    link = Link(setting)
+    link.learn()
+    sent(link, 2)
+    nak(link, link.theirs, source=setting.other)
+    nak(link, link.theirs - 1)
+    nak(link, link.theirs + 2)
+    time.sleep(0.3)
+    link.drain()
+    link.endpoint.post(op="SEND", id=3)
+    link.expect(SEND_ONLY, psn=(link.theirs + 2) & 0xffffff)
+
+
+@clause("PAUSE-5", "A NAK_STOPPED with a wrong token holds nothing and SHOULD cause "
+        "a PROBE.")
+def nak_stopped_wrong_token(setting):
+    link = Link(setting)
+    link.learn()
+    sent(link, 1)
+    nak(link, link.theirs, token=(link.its_challenge ^ 1) & 0xffffff)
+    link.await_(PROBE, flags=0)
+    link.endpoint.post(op="SEND", id=2)
+    link.expect(SEND_ONLY, psn=(link.theirs + 1) & 0xffffff)
+
+
+@clause("PAUSE-6", "A Paused QP sends PROBE to AV and forward at `PROBE_MIN` doubling "
+        "to `PROBE_MAX`.")
+@clause("TIME-2", "Each implementation SHOULD add up to a quarter of random delay to "
+        "PROBE and RESUME")
+def probes(setting):
+    link = Link(setting)
+    link.learn()
+    start = time.monotonic()
+    link.pause()
+    intervals(link, start, PROBE, (200, 400, 800, 1600), flags=F_PAUSED,
+              echo=link.secret)
+
+
+def intervals(link, start, opcode, wanted, **fields):
+    """Such a packet comes after each of these times in milliseconds, or up to
+    a quarter later. A virtual machine may be late, but never early."""
+    earliest = 0
+    for interval in wanted:
+        link.expect(opcode, seconds=4, **fields)
+        earliest += interval
+        passed = (link.at - start) * 1000
+        check(passed >= earliest * 0.9, f"{NAMES[opcode]} {passed:.0f} ms after the "
+              f"first, not {earliest} or later")
+    check(passed <= earliest * 1.25 + 1500, f"the last {NAMES[opcode]} came "
+          f"{passed:.0f} ms after the first, not {earliest} to {earliest * 1.25:.0f}")
+
+
+@clause("PAUSE-7", "A Running QP without `resume_pending` answers PROBE with RUNNING.")
+@clause("WIRE-3", "RUNNING | 0 | PROBE's nonce | own | own | AV, if the PROBE's source")
+def probe_running(setting):
+    link = Link(setting)
+    link.send(PROBE, nonce=0x4711)
+    link.expect(RUNNING, echo=0x4711, nonce=0, epoch=0, gid=gid(link.their),
+                src_qpn=link.their_qpn, to=link.own)
+    link.send(PROBE, nonce=0x4712, source=setting.other)
+    link.silence(0.3)
+
+
+@clause("PAUSE-7", "A QP with `resume_pending` (Resuming, or Running after RESUME-9) "
+        "answers RESUME.")
+def probe_resuming(setting):
+    link = Link(setting)
+    link.stop()
+    link.introduce()
+    link.back()
+    time.sleep(0.3)
+    link.send(PROBE, nonce=0x4711)
+    link.await_(RESUME, echo=0x4711, nonce=link.its_secret)
+    link.silence(0.2, RUNNING)
+
+
+@clause("PAUSE-8", "RUNNING is accepted iff its echo matches `challenge`, and clears "
+        "`nak_paused` only.")
+def running_wrong_echo(setting):
+    link = Link(setting)
+    link.learn()
+    sent(link, 1)
+    nak(link, link.theirs)
+    link.await_(PROBE, flags=F_PAUSED)
+    for echo in (0, link.its_challenge ^ 1, link.its_secret):
+        link.send(RUNNING, echo=echo)
+    link.silence(0.3, SEND_ONLY)
+
+
+@clause("PAUSE-8", "It MUST NOT clear `peer_stopped`, which only an accepted RESUME "
+        "ends.")
+def running_after_pause(setting):
+    link = Link(setting)
+    link.pause()
+    link.endpoint.post(op="SEND", id=1)
+    link.send(RUNNING, echo=link.its_challenge)
+    link.silence(0.5, SEND_ONLY)
+    link.resume()
+    link.expect(SEND_ONLY, psn=link.theirs)
+
+
+def stopped(setting, gone):
+    """A Stopped QP, or its tombstone, that has not said anything for a while."""
+    link = Link(setting)
+    link.stop()
+    link.introduce()
+    if gone:
+        link.endpoint.leave()
+    time.sleep(0.1)
+    link.drain()
+    return link
+
+
+@clause("PAUSE-9", "if its echo matches `secret`: `peer_capable` := 1, "
+        "`peer_challenge` := nonce")
+def probe_introduces(setting):
+    for gone in (False, True):
+        link = stopped(setting, gone)
+        for challenge in (0xabc111111, 0xabc222222):
+            link.send(PROBE, nonce=challenge, echo=link.its_secret,
+                      flags=F_PAUSED)
+            # It answers nothing else for a while.
+            time.sleep(0.1)
+            link.data(SEND_ONLY, link.mine, payload=b"x")
+            link.expect(ACK, psn=link.mine, syndrome=NAK_STOPPED,
+                        msn=challenge & WIRE["TOKEN_MASK"])
+        link.send(PROBE, nonce=0xabc333333, echo=link.its_secret ^ 1)
+        link.await_(PAUSE)
+        link.data(SEND_ONLY, link.mine, payload=b"x")
+        link.expect(ACK, msn=0xabc222222 & WIRE["TOKEN_MASK"])
+
+
+@clause("PAUSE-9", "F_PAUSED ends the announcement")
+def announcement_ends(setting):
+    link = Link(setting)
+    link.stop()
+    link.await_(PAUSE)
+    link.introduce()
+    link.drain()
+    link.silence(1.2, PAUSE)
+
+
+@clause("PAUSE-9", "if the source is its AV or forward, and not (F_PAUSED and echo = "
+        "`secret`): answers PAUSE.")
+def probe_stopped(setting):
+    for gone in (False, True):
+        link = stopped(setting, gone)
+        flags = F_TOMBSTONE if gone else 0
+        link.send(PROBE, nonce=0x4711)
+        link.expect(PAUSE, echo=0x4711, nonce=link.its_secret, epoch=1, flags=flags)
+        link.send(PROBE, nonce=0x4712, flags=F_PAUSED)
+        link.expect(PAUSE, echo=0x4712, nonce=link.its_secret, epoch=1, flags=flags)
+        link.send(PROBE, nonce=0x4713, source=setting.other)
+        link.send(PROBE, nonce=0x4714, echo=link.its_secret, flags=F_PAUSED)
+        link.silence(0.3)
+
+
+def with_limit(link, name, milliseconds, act):
+    """With another limit of the driver's for as long as act() runs."""
+    path = f"/sys/module/rdma_rxe/parameters/mig_{name}_ms"
+    default = WIRE[f"{name.upper()}_MS"]
+    link.endpoint.shell(f"echo {milliseconds} >{path}")
+    try:
+        act()
+    finally:
+        link.endpoint.shell(f"echo {default} >{path}")
+
+
+@clause("PAUSE-10", "Then a QP with outstanding work fails it with retry-exceeded and "
+        "goes to ERR")
+@clause("PAUSE-10", "counted from the moment the requester was held and not restarted "
+        "by duplicates")
+def bounded(setting):
+    link = Link(setting)
+
+    def act():
+        link.endpoint.post(op="SEND", id=1)
+        link.pause()
+        for _ in range(6):
+            link.send(PAUSE, nonce=link.secret, echo=link.its_challenge)
+            time.sleep(0.2)
+        done = link.endpoint.poll(ms=3000)["wc"]
+        check(done == "1:12", f"completion {done or 'none'}, not retry-exceeded")
+        check(link.endpoint.query()["qp_state"] == 6, "the QP is not in ERR")
+    with_limit(link, "pause_limit", 1000, act)
+
+
+@clause("PAUSE-10", "a QP without outstanding work stays as it is and the limit "
+        "applies when work is posted")
+def bounded_idle(setting):
+    link = Link(setting)
+
+    def act():
+        link.pause()
+        time.sleep(1.5)
+        check(link.endpoint.query()["qp_state"] == 3, "an idle QP left RTS")
+        link.endpoint.post(op="SEND", id=1)
+        done = link.endpoint.poll(ms=4000)["wc"]
+        check(done == "1:12", f"completion {done or 'none'}, not retry-exceeded")
+    with_limit(link, "pause_limit", 500, act)

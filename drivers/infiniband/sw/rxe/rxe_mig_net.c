@@ -419,7 +419,8 @@ static void rcv_op(struct rxe_pkt_info *pkt, struct sk_buff *skb)
 	if (bth_tver(pkt) != BTH_TVER || bth_pad(pkt) ||
 	    !pkey_match(bth_pkey(pkt), IB_DEFAULT_PKEY_FULL))
 		return;
-	if (eth->version != MIGROS_VERSION)
+	if (eth->version != MIGROS_VERSION ||
+	    be32_to_cpu(eth->src_qpn) <= 1 || bth_qpn(pkt) <= 1)
 		return;
 	if (!mig_icrc_ok(pkt, skb, RXE_MIG_ICRC_OPCODE))
 		return;
@@ -437,6 +438,7 @@ static void rcv_request(struct rxe_pkt_info *pkt, struct sk_buff *skb)
 	if (!(pkt->mask & RXE_REQ_MASK) ||
 	    (pkt->opcode & 0xe0) != IB_OPCODE_RC ||
 	    bth_tver(pkt) != BTH_TVER ||
+	    !pkey_match(bth_pkey(pkt), IB_DEFAULT_PKEY_FULL) ||
 	    pkt->paylen < header_size(pkt) + bth_pad(pkt) + RXE_ICRC_SIZE)
 		return;
 	if (!rxe_mig_tomb_exists(dev, bth_qpn(pkt)))

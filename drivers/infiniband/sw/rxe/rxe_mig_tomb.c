@@ -122,7 +122,9 @@ static void tomb_send(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
 static void tomb_request(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
 			 struct rxe_mig_pkt *p, bool peer)
 {
-	if (peer && psn_compare(p->psn, t->rq_psn) <= 0)
+	/* both addresses, as rxe checks them for a QP */
+	if (peer && !memcmp(&t->path.sgid, &p->daddr, sizeof(p->daddr)) &&
+	    psn_compare(p->psn, t->rq_psn) <= 0)
 		rxe_mig_send_stopped(dev->rxe, &t->path, &t->proto, t->dest_qpn,
 				     p->psn, t->msn, t->stopped_at,
 				     t->rnr_retry);
