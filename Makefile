@@ -2,8 +2,8 @@
 
 VARIANT ?= migros
 
-.PHONY: help tree module debs image test conformance grid perftest rdma-core demo \
-	backforth model hotpath check clean
+.PHONY: help tree module debs image test conformance mutants grid perftest rdma-core \
+	demo backforth model hotpath check clean
 
 help:
 	@echo 'make tree      patched upstream trees in build/tree'
@@ -12,6 +12,7 @@ help:
 	@echo 'make image     disk image of the virtual machines'
 	@echo 'make test      all tests (TESTS="NAME..." for some: see tests/run -h)'
 	@echo 'make conformance  the clauses of docs/protocol.md, over IPv4 and IPv6 (ID=CLAUSE)'
+	@echo 'make mutants   plant faults into the driver and see which test finds them'
 	@echo 'make grid      all cells of tests/grid, where make test runs a sample'
 	@echo 'make perftest  perftest in all combinations that it accepts, and pingpongs, moved'
 	@echo 'make rdma-core rdma-core'\''s own tests with our libibverbs'
@@ -51,6 +52,9 @@ demo hotpath:
 
 conformance:
 	PASSES=all ID='$(ID)' tests/run conformance
+
+mutants:
+	tests/mutants/run
 
 grid:
 	GRID=full GRID_STRICT=yes tests/run grid
