@@ -2,8 +2,8 @@
 
 VARIANT ?= migros
 
-.PHONY: help tree module debs image test conformance mutants grid perftest rdma-core \
-	demo backforth model hotpath check clean
+.PHONY: help tree module debs image test conformance mutants fuzz grid perftest \
+	rdma-core demo backforth model hotpath check clean
 
 help:
 	@echo 'make tree      patched upstream trees in build/tree'
@@ -11,8 +11,9 @@ help:
 	@echo 'make debs      Debian packages of rdma-core and criu in build/debs'
 	@echo 'make image     disk image of the virtual machines'
 	@echo 'make test      all tests (TESTS="NAME..." for some: see tests/run -h)'
-	@echo 'make conformance  the clauses of docs/protocol.md, over IPv4 and IPv6 (ID=CLAUSE)'
+	@echo 'make conformance the clauses of docs/protocol.md, over IPv4 and IPv6 (ID=CLAUSE)'
 	@echo 'make mutants   plant faults into the driver and see which test finds them'
+	@echo 'make fuzz      mutated images and packets at the driver (SECONDS=60 of each)'
 	@echo 'make grid      all cells of tests/grid, where make test runs a sample'
 	@echo 'make perftest  perftest in all combinations that it accepts, and pingpongs, moved'
 	@echo 'make rdma-core rdma-core'\''s own tests with our libibverbs'
@@ -55,6 +56,10 @@ conformance:
 
 mutants:
 	tests/mutants/run
+
+unexport SECONDS
+fuzz:
+	FUZZ_SECONDS=$(or $(SECONDS),60) tests/run fuzz
 
 grid:
 	GRID=full GRID_STRICT=yes tests/run grid
