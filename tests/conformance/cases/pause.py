@@ -34,6 +34,7 @@ def wrong_echo(setting):
 
 @clause("PAUSE-3", "While Paused the requester sends nothing and the "
         "retransmission and RNR timers are off.")
+@clause("STATE-4", "| retransmission or RNR timer | requester | go back | off | off |")
 def no_retransmission(setting):
     link = Link(setting, timeout=16, retry=2)
     link.endpoint.post(op="SEND", id=1)
@@ -49,6 +50,8 @@ def no_retransmission(setting):
 
 
 @clause("PAUSE-3", "The responder runs as usual.")
+@clause("STATE-4", "| request with the expected PSN | responder | execute, "
+        "answer | execute, answer | CAP-2 |")
 def responder_runs(setting):
     link = Link(setting)
     link.endpoint.fill(offset=0, len=64)

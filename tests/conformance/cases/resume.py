@@ -203,6 +203,8 @@ def numbers_in_rtr(setting):
 
 @clause("RESUME-5", "force retransmission from the first unacknowledged PSN")
 @clause("RESUME-11", "Both sides continue from the last acknowledged PSN.")
+@clause("STATE-4", "| end of P or Z | requester | | go back to the first "
+        "unacknowledged PSN | |")
 def sends_again(setting):
     link = Link(setting)
     sent(link, 3)
