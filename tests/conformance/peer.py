@@ -14,6 +14,7 @@ from roce import (ACK, AETH, ATOMIC_ACK, BTH, F_PAUSED, FETH, FLUSH, IP, MIGETH,
                   MIGRATION, NAMES, PAUSE, PORT, PROBE, RESUME, RESUME_ACK,
                   RETH, UDP, Ether, IPv6)
 
+SO_RCVBUFFORCE = 33
 MTUS = {256: 1, 512: 2, 1024: 3, 2048: 4, 4096: 5}
 
 
@@ -56,7 +57,8 @@ class Wire:
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW,
                                     socket.htons(3))
         self.socket.bind((interface, 0))
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
+        # READ replies come faster than they are looked at.
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 26)
         self.mac = self.socket.getsockname()[4]
         # Nobody answers with "port unreachable".
         self.sinks = [socket.socket(family, socket.SOCK_DGRAM)
