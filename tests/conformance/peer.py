@@ -112,6 +112,16 @@ class Wire:
             when, data = self.queue.pop(0)
         return when, Ether(data)
 
+    def take_headers(self, seconds):
+        """(opcode, PSN) of all that comes until nothing came for so long."""
+        with self.arrived:
+            while self.arrived.wait(seconds):
+                pass
+            queue, self.queue = self.queue, []
+        for _, data in queue:
+            start = 42 if data[12:14] == b"\x08\x00" else 62
+            yield data[start], int.from_bytes(data[start + 9:start + 12], "big")
+
     def put_back(self, packets):
         with self.arrived:
             self.queue[:0] = packets
