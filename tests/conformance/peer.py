@@ -8,11 +8,12 @@ import struct
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 from roce import *  # noqa: F403 the vocabulary of the cases
 from roce import (ACK, AETH, ATOMIC_ACK, BTH, F_PAUSED, FETH, FLUSH, IP, MIGETH,
-                  MIGRATION, NAMES, PAUSE, PORT, PROBE, RESUME, RESUME_ACK,
-                  RETH, UDP, Ether, IPv6)
+                  MIGRATION, NAK_STOPPED, NAMES, PAUSE, PORT, PROBE, RESUME, RESUME_ACK,
+                  RETH, SEND_ONLY, UDP, WIRE, Ether, IPv6)
 
 SO_RCVBUFFORCE = 33
 MTUS = {256: 1, 512: 2, 1024: 3, 2048: 4, 4096: 5}
@@ -35,6 +36,12 @@ def gid(address):
     """An address as a number of 128 bits."""
     number = ipaddress.ip_address(address)
     return int(number) | (0xffff << 32 if number.version == 4 else 0)
+
+
+def pattern(offset, length, seed=1):
+    """What the endpoint's "fill" writes"""
+    return bytes((i * 7 + (i >> 8) + seed) & 0xff
+                 for i in range(offset, offset + length))
 
 
 def describe(packet):
@@ -187,6 +194,14 @@ class Setting:
         # Nobody's
         self.nowhere = prefix + "99"
 
+    def mac(self):
+        """That of the endpoint's host, which TCP has found out by now"""
+        for line in Path("/proc/net/arp").read_text("ascii").splitlines()[1:]:
+            address, _, _, mac, *_ = line.split()
+            if address == self.control:
+                return mac
+        raise OSError(f"no MAC address of {self.control}")
+
     def address(self):
         return Address(self)
 
@@ -262,9 +277,8 @@ class Link:
     def __init__(self, setting, endpoint=None, **attributes):
         self.setting, self.wire = setting, setting.wire
         self.own, self.their = setting.own, setting.their
-        self.fresh = endpoint is None
         self.endpoint = endpoint or Endpoint(setting.control)
-        if self.fresh:
+        if endpoint is None:
             setting.endpoints.append(self.endpoint)
             self.memory = self.endpoint.open()
         self.qpn = Link.numbers
@@ -279,7 +293,7 @@ class Link:
         self.secret, self.challenge = 0x5ec0de0000000001, 0xc4a11e0000000001
         self.epoch = 0
         self.its_secret = self.its_challenge = 0
-        self.mac = "52:54:00:4d:47:01"
+        self.mac = setting.mac()
 
     def connect(self):
         made = self.endpoint.setup(**self.attributes)
@@ -341,6 +355,10 @@ class Link:
     def ack(self, psn, syndrome=0x1f, msn=0, **options):
         self.data(ACK, psn, AETH(syndrome=syndrome, msn=msn), ack=False,
                   **options)
+
+    def request(self, psn, **options):
+        """A SEND of one packet"""
+        self.data(SEND_ONLY, psn, payload=b"x" * 64, **options)
 
     def reth(self, offset, length, **fields):
         return RETH(**{"va": self.memory["va"] + offset,
@@ -479,6 +497,19 @@ class Link:
         self.send(RESUME_ACK, nonce=self.challenge, echo=packet[MIGETH].nonce,
                   epoch=packet[MIGETH].epoch, **fields)
         time.sleep(0.1)
+
+    def expect_nak(self, psn):
+        """NAK_STOPPED, as a partner gets it that was introduced"""
+        return self.expect(ACK, syndrome=NAK_STOPPED, psn=psn & 0xffffff,
+                           msn=self.challenge & WIRE["TOKEN_MASK"])
+
+    def runs(self, ident=1):
+        """Nothing holds it, and its AV is as before."""
+        self.endpoint.post(op="SEND", id=ident)
+        self.expect(SEND_ONLY, psn=self.theirs, to=self.own)
+        self.ack(self.theirs)
+        self.theirs = (self.theirs + 1) & 0xffffff
+        self.completions(ident)
 
     def completions(self, *idents, seconds=3.0):
         """These requests complete, in order, without error."""

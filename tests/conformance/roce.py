@@ -47,6 +47,7 @@ MIGRATION = range(WIRE["OP_PAUSE"], WIRE["OP_MOVED"] + 1)
  ACK, ATOMIC_ACK, COMPARE_SWAP, FETCH_ADD) = range(0x15)
 SEND_LAST_INV, SEND_ONLY_INV = 0x16, 0x17
 FLUSH, ATOMIC_WRITE = 0x1c, 0x1d
+UD = 0x60  # plus that of RC
 
 NAMES = {value: name for name, value in list(globals().items())
          if name.isupper() and isinstance(value, int) and
@@ -110,6 +111,12 @@ class MIGETH(Packet):
 
 for _opcode in MIGRATION:
     bind_layers(BTH, MIGETH, opcode=_opcode)
+for _opcode in (SEND_LAST_IMM, SEND_ONLY_IMM, WRITE_LAST_IMM):
+    bind_layers(BTH, ImmDt, opcode=_opcode)
+for _opcode in (SEND_LAST_INV, SEND_ONLY_INV):
+    bind_layers(BTH, IETH, opcode=_opcode)
+for _opcode in (UD + SEND_ONLY, UD + SEND_ONLY_IMM):
+    bind_layers(BTH, DETH, opcode=_opcode)
 bind_layers(BTH, RETH, opcode=READ_REQUEST)
 for _opcode in (WRITE_FIRST, WRITE_ONLY, WRITE_ONLY_IMM):
     bind_layers(BTH, RETH, opcode=_opcode)

@@ -6,10 +6,6 @@ from clauses import clause
 from peer import *
 
 
-def request(link, psn, **options):
-    link.data(SEND_ONLY, psn, payload=b"x" * 64, **options)
-
-
 def refused(link, **flags):
     try:
         link.endpoint.resume(**flags)
@@ -54,7 +50,7 @@ def changed(setting):
         check(source(packet) == gid(setting.their), "SEND from elsewhere")
         link.ack(link.theirs, msn=1)
         link.completions(1)
-        request(link, link.mine)
+        link.request(link.mine)
         check(source(link.expect(ACK, psn=link.mine)) == gid(setting.their),
               "ACK from elsewhere")
         link.completions(9)
@@ -75,7 +71,7 @@ def partner_changed(setting):
           "an ACK from the old address completed")
     link.ack(link.theirs, msn=1, source=setting.other)
     link.completions(1)
-    request(link, link.mine, source=setting.other)
+    link.request(link.mine, source=setting.other)
     link.expect(ACK, psn=link.mine, to=setting.other)
     link.completions(9)
 
@@ -204,18 +200,18 @@ def late_data(setting):
     link.endpoint.recv(id=9, count=2)
     link.endpoint.post(op="SEND", id=1, count=2)
     link.await_(SEND_ONLY, psn=(link.theirs + 1) & 0xffffff)
-    request(link, link.mine)
+    link.request(link.mine)
     link.await_(ACK, psn=link.mine)
     link.pause()
     link.resume()
     link.drain()
     # A SEND that was executed, and the ACK of one that was not acknowledged
-    request(link, link.mine)
+    link.request(link.mine)
     link.ack(link.theirs, msn=1)
     link.await_(ACK, psn=link.mine)
     link.completions(9, 1)
     check(link.endpoint.poll(ms=100)["wc"] == "", "executed twice")
-    request(link, link.mine + 1)
+    link.request(link.mine + 1)
     link.await_(ACK, psn=(link.mine + 1) & 0xffffff)
     link.completions(10)
 

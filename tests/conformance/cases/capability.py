@@ -6,15 +6,6 @@ from clauses import clause
 from peer import *
 
 
-def request(link, psn, **options):
-    link.data(SEND_ONLY, psn, payload=b"x" * 64, **options)
-
-
-def nak(link, psn):
-    return link.expect(ACK, syndrome=NAK_STOPPED, psn=psn & 0xffffff,
-                       msn=link.challenge & WIRE["TOKEN_MASK"])
-
-
 def wait_rnr(link):
     """Until it may answer a partner that it does not know."""
     time.sleep(WIRE["CAP_WAIT_MS"] / 1000)
@@ -69,8 +60,8 @@ def by_probe(setting):
     check(not capable(link), "capable without a packet")
     link.introduce()
     link.drain()
-    request(link, link.mine)
-    nak(link, link.mine)
+    link.request(link.mine)
+    link.expect_nak(link.mine)
     link.endpoint.cancel()
     link.await_(RESUME)
     check(capable(link), "not capable after a PROBE with the secret")
@@ -132,7 +123,7 @@ def forged_probes(setting):
         link.drain()
         wait_rnr(link)
         for _ in range(3):
-            request(link, link.mine)
+            link.request(link.mine)
             rnr(link, link.mine)
 
 
@@ -165,13 +156,13 @@ def known(setting):
         if gone:
             link.endpoint.leave()
         link.drain()
-        request(link, link.mine)
-        nak(link, link.mine)
+        link.request(link.mine)
+        link.expect_nak(link.mine)
         link.challenge += 0x1234
         link.introduce()
         link.drain()
-        request(link, link.mine)
-        nak(link, link.mine)
+        link.request(link.mine)
+        link.expect_nak(link.mine)
 
 
 @clause("CAP-2", "`peer_capable` and `peer_challenge` known: NAK_STOPPED")
@@ -183,7 +174,7 @@ def challenge_not_known(setting):
     check(image["capable"] and not image["peer_challenge"],
           "a PAUSE gave it a challenge")
     wait_rnr(link)
-    request(link, link.mine)
+    link.request(link.mine)
     rnr(link, link.mine)
 
 
@@ -196,7 +187,7 @@ def not_at_once(setting):
     link.stop()
     deadline = time.monotonic() + 1
     while time.monotonic() < deadline:
-        request(link, link.mine)
+        link.request(link.mine)
         packet = link.receive(0.01)
         if packet is not None and packet[BTH].opcode == ACK:
             check(packet[AETH].syndrome == RNR, f"{describe(packet)} came")
@@ -214,7 +205,7 @@ def not_soon(setting):
     link.await_(PAUSE)
     end = link.at + WIRE["CAP_WAIT_MS"] / 1000 / 2
     while time.monotonic() < end:
-        request(link, link.mine)
+        link.request(link.mine)
         packet = link.receive(0.01)
         check(packet is None or packet[BTH].opcode == PAUSE or link.at > end,
               f"{describe(packet)} came early")
@@ -229,7 +220,7 @@ def not_ready(setting):
             link.endpoint.leave()
         wait_rnr(link)
         for psn in (link.mine, link.mine - 1):
-            request(link, psn)
+            link.request(psn)
             rnr(link, psn)
 
 
@@ -242,7 +233,7 @@ def no_retries(setting):
         if gone:
             link.endpoint.leave()
         wait_rnr(link)
-        request(link, link.mine)
+        link.request(link.mine)
         link.silence(0.3, ACK)
 
 
@@ -252,8 +243,8 @@ def no_retries_but_known(setting):
     link.stop()
     link.introduce()
     link.drain()
-    request(link, link.mine)
-    nak(link, link.mine)
+    link.request(link.mine)
+    link.expect_nak(link.mine)
 
 
 @clause("CAP-3", "NAK_STOPPED MUST NOT be sent to a partner that is not known to be "
@@ -267,7 +258,7 @@ def never_to_stock(setting):
             link.endpoint.leave()
         deadline = time.monotonic() + 0.5
         while time.monotonic() < deadline:
-            request(link, link.mine)
+            link.request(link.mine)
             packet = link.receive(0.02)
             check(packet is None or AETH not in packet or
                   packet[AETH].syndrome != NAK_STOPPED,
@@ -298,10 +289,10 @@ def stock_requests_are_served(setting):
     link.endpoint.recv(id=9)
     link.stop()
     wait_rnr(link)
-    request(link, link.mine)
+    link.request(link.mine)
     rnr(link, link.mine)
     link.back()
-    request(link, link.mine)
+    link.request(link.mine)
     link.expect(ACK, psn=link.mine, syndrome=ACKED, msn=1)
     link.completions(9)
 
@@ -346,5 +337,5 @@ def other_versions_stopped(setting):
         for version in (0, 2, 0xff):
             link.introduce(version=version)
         wait_rnr(link)
-        request(link, link.mine)
+        link.request(link.mine)
         rnr(link, link.mine)

@@ -25,12 +25,6 @@ EXTENDED = {SEND_LAST_IMM: 4, SEND_ONLY_IMM: 4, SEND_LAST_INV: 4,
             WRITE_LAST_IMM: 4, WRITE_ONLY_IMM: 20}
 
 
-def pattern(start, length, seed=1):
-    """What `fill` writes there."""
-    return bytes((i * 7 + (i >> 8) + seed) & 0xff
-                 for i in range(start, start + length))
-
-
 def behind_bth(packet):
     """The bytes between BTH and ICRC."""
     return bytes(packet[BTH])[12:-4]

@@ -12,15 +12,6 @@ def leave_and_return(link):
     return image, link.back()
 
 
-def still_runs(link, ident=1):
-    """Nothing has paused it, and its AV is as before."""
-    link.endpoint.post(op="SEND", id=ident)
-    link.expect(SEND_ONLY, psn=link.theirs, to=link.own)
-    link.ack(link.theirs)
-    link.theirs = (link.theirs + 1) & 0xffffff
-    link.completions(ident)
-
-
 @clause("EPOCH-1", "A QP MUST increase `epoch` by one at each Stop, before it sends "
         "anything as Stopped.")
 def increases(setting):
@@ -66,7 +57,7 @@ def fresh(setting):
     link.send(PAUSE, nonce=link.secret, echo=link.its_challenge)
     link.await_(PROBE, echo=link.secret, flags=F_PAUSED)
     link.resume()
-    still_runs(link)
+    link.runs()
 
 
 @clause("EPOCH-2", "is *fresh* iff its epoch is greater than `peer_epoch` "
@@ -123,7 +114,7 @@ def stale_after_resume(setting):
         link.send(MOVED, epoch=epoch, echo=link.its_challenge,
                   source=setting.own, gid=gid(setting.own))
     link.silence(0.3)
-    still_runs(link)
+    link.runs()
 
 
 @clause("AUTH-1", "`secret` and `challenge` MUST come from the kernel's "
@@ -217,7 +208,7 @@ def zero_echo(setting):
         link.send(opcode, epoch=1, nonce=0, echo=0, source=setting.other,
                   gid=gid(setting.other))
     link.drain(0.1)
-    still_runs(link)
+    link.runs()
     image = link.stop()
     check(not image["capable"] and not image["peer_epoch"], "it believed one")
 
@@ -256,7 +247,7 @@ def any_source(setting):
     link.send(RESUME, nonce=link.secret, source=setting.other)
     link.await_(RESUME_ACK, echo=link.secret, to=setting.other)
     link.own = setting.other
-    still_runs(link)
+    link.runs()
     link.stop()
     link.challenge = 0x1234567890abcdef
     link.introduce(source=setting.own)

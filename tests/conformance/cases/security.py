@@ -23,20 +23,12 @@ def attack(link, attacker, epochs=(0, 1, 2, 1000, 0x7fffffff)):
     link.drain(0.1)
 
 
-def runs(link, ident):
-    link.endpoint.post(op="SEND", id=ident)
-    link.expect(SEND_ONLY, psn=link.theirs, to=link.own)
-    link.ack(link.theirs)
-    link.theirs = (link.theirs + 1) & 0xffffff
-    link.completions(ident)
-
-
 @clause("SEC-1", "can neither pause, resume nor move a QP, nor make one look "
         "capable")
 def running(setting):
     link = Link(setting)
     attack(link, setting.other)
-    runs(link, 1)
+    link.runs(1)
     image = link.stop()
     check(not image["capable"] and not image["peer_stopped"] and
           not image["peer_epoch"] and not image["peer_challenge"],
@@ -236,10 +228,10 @@ def copied(setting):
         for opcode in (PAUSE, RESUME, RESUME_ACK):
             bystander.send(opcode, epoch=1, nonce=link.secret, echo=echo)
     check(bystander.learn() == foreign, "the bystander has a new challenge")
-    runs(bystander, 1)
+    bystander.runs(1)
     link.resume()
     link.accept(packet)
-    runs(link, 2)
+    link.runs(2)
 
 
 @clause("SEC-7", "its epoch is not fresh from another address")
@@ -254,7 +246,7 @@ def used_twice_elsewhere(setting):
     link.send(RESUME, source=setting.other, nonce=link.secret,
               echo=link.its_challenge)
     link.silence(0.3)
-    runs(link, 1)
+    link.runs(1)
     # after it moved to that other, the first copy does not get it back
     link.pause()
     link.own = setting.other
@@ -262,7 +254,7 @@ def used_twice_elsewhere(setting):
     link.drain(0.05)
     link.send(RESUME, source=setting.own, nonce=link.secret)
     link.silence(0.3)
-    runs(link, 2)
+    link.runs(2)
 
 
 @clause("SEC-7", "from the same address its PSNs fail RESUME-4 as soon as the partner "
@@ -276,7 +268,7 @@ def used_twice_here(setting):
     # a duplicate, as long as nothing was done
     link.send(RESUME, nonce=link.secret, rq_psn=old)
     link.expect(RESUME_ACK)
-    runs(link, 1)
+    link.runs(1)
     link.drain(0.05)
     link.send(RESUME, nonce=link.secret, rq_psn=old)
     link.silence(0.3)
@@ -284,4 +276,4 @@ def used_twice_here(setting):
     link.send(RESUME, epoch=link.epoch + 1, nonce=link.secret, rq_psn=old,
               echo=link.its_challenge)
     link.silence(0.3)
-    runs(link, 2)
+    link.runs(2)

@@ -10,16 +10,6 @@ from peer import *
 UC = 0x20
 
 
-def request(link, psn, **options):
-    link.data(SEND_ONLY, psn, payload=b"x" * 64, **options)
-
-
-def nak(link, psn):
-    """The answer of a Stopped QP to a request of a partner it knows."""
-    return link.expect(ACK, syndrome=NAK_STOPPED, psn=psn & 0xffffff,
-                       msn=link.challenge & WIRE["TOKEN_MASK"])
-
-
 def refused(command, **words):
     try:
         command(**words)
@@ -56,7 +46,7 @@ def every_qp(setting):
     first.stop()
     for link in links:
         link.await_(PAUSE)
-        request(link, link.mine)
+        link.request(link.mine)
     check(first.endpoint.poll(ms=300)["wc"] == "", "a Stopped QP executed")
 
 
@@ -80,7 +70,7 @@ def none_if_refused(setting):
         except EndpointError:
             link.drain()
             link.endpoint.recv(id=9)
-            request(link, link.mine)
+            link.request(link.mine)
             link.expect(ACK, psn=link.mine, syndrome=ACKED)
             link.completions(9)
             return
@@ -101,8 +91,8 @@ def connected_states(setting):
         link.await_(PAUSE, echo=0x55, nonce=link.its_secret)
         link.introduce()
         link.drain()
-        request(link, link.mine)
-        nak(link, link.mine)
+        link.request(link.mine)
+        link.expect_nak(link.mine)
 
 
 @clause("STOP-2", "freezes QPs of other types and states too; only the former send "
@@ -115,7 +105,7 @@ def others_are_silent(setting):
     for link in links:
         link.send(PROBE, nonce=0x55, echo=0)
         link.send(RESUME, nonce=0x55, echo=0)
-        request(link, link.mine)
+        link.request(link.mine)
     quiet(links)
 
 
@@ -141,7 +131,7 @@ def error(setting):
     link.endpoint.restore()
     link.endpoint.resume()
     link.send(PROBE, nonce=0x55, echo=0)
-    request(link, link.mine)
+    link.request(link.mine)
     link.silence(0.5)
     check(link.endpoint.query()["qp_state"] == 6, "it is not in ERR any more")
 
@@ -202,12 +192,6 @@ def promises_kept(setting):
     send(acked, 0)
     link.completions(*range(1000, 1000 + count))
     check(link.endpoint.poll(ms=200)["wc"] == "", "one was executed twice")
-
-
-def pattern(offset, length, seed=1):
-    """What the endpoint's fill writes."""
-    return bytes((i * 7 + (i >> 8) + seed) & 0xff
-                 for i in range(offset, offset + length))
 
 
 READS = 24
@@ -292,17 +276,17 @@ def executes_nothing(setting):
     link.stop()
     link.introduce()
     link.drain()
-    request(link, link.mine)
-    nak(link, link.mine)
+    link.request(link.mine)
+    link.expect_nak(link.mine)
     link.data(WRITE_ONLY, link.mine, link.reth(0, 8), payload=b"y" * 8)
-    nak(link, link.mine)
+    link.expect_nak(link.mine)
     link.data(READ_REQUEST, link.mine, link.reth(0, 8))
-    nak(link, link.mine)
+    link.expect_nak(link.mine)
     check(link.endpoint.poll(ms=200)["wc"] == "", "it executed a SEND")
     data = link.endpoint.read(offset=0, len=8)["data"]
     check(int(str(data), 16) == 0, "it executed a WRITE")
     link.accept(link.back())
-    request(link, link.mine)
+    link.request(link.mine)
     link.expect(ACK, psn=link.mine, syndrome=ACKED, msn=1)
     link.completions(9)
 
@@ -381,8 +365,8 @@ def answers_expected(setting):
     for gone in (False, True):
         link, expected = stopped(setting, gone)
         for psn in (expected, expected - 1, expected - 0x7f0000):
-            request(link, psn)
-            nak(link, psn)
+            link.request(psn)
+            link.expect_nak(psn)
 
 
 @clause("STOP-6", "answers a request")
@@ -390,17 +374,17 @@ def answers_each_request(setting):
     for gone in (False, True):
         link, psn = stopped(setting, gone)
         # More than one packet of a message too, and without AckReq
-        request(link, psn, ack=False)
-        nak(link, psn)
+        link.request(psn, ack=False)
+        link.expect_nak(psn)
         link.data(SEND_FIRST, psn, payload=b"x" * setting.mtu, ack=False)
-        nak(link, psn)
+        link.expect_nak(psn)
         link.data(WRITE_ONLY, psn, link.reth(0, 8), payload=b"y" * 8)
-        nak(link, psn)
+        link.expect_nak(psn)
         link.data(READ_REQUEST, psn, link.reth(0, 8))
-        nak(link, psn)
+        link.expect_nak(psn)
         link.data(FETCH_ADD, psn, AtomicETH(va=link.memory["va"],
                                             rkey=link.memory["rkey"]))
-        nak(link, psn)
+        link.expect_nak(psn)
 
 
 @clause("STOP-6", "drops requests beyond it.")
@@ -408,17 +392,17 @@ def drops_beyond(setting):
     for gone in (False, True):
         link, expected = stopped(setting, gone)
         for psn in (expected + 1, expected + 100, expected + 0x7f0000):
-            request(link, psn)
+            link.request(psn)
         link.silence(0.3)
-        request(link, expected)
-        nak(link, expected)
+        link.request(expected)
+        link.expect_nak(expected)
 
 
 @clause("STOP-6", "answers a request whose source address is its AV")
 def drops_strangers(setting):
     for gone in (False, True):
         link, expected = stopped(setting, gone)
-        request(link, expected, source=setting.other)
+        link.request(expected, source=setting.other)
         link.silence(0.3)
 
 
@@ -519,8 +503,8 @@ def drops_the_others(setting):
 
 def still_stopped(link):
     link.drain()
-    request(link, link.mine)
-    nak(link, link.mine)
+    link.request(link.mine)
+    link.expect_nak(link.mine)
     link.silence(0.3)
 
 
@@ -564,7 +548,7 @@ def wrong_self_commits_not(setting):
     f_self(link, image, src_qpn=link.qpn)
     link.endpoint.cancel()
     link.accept(link.await_(RESUME))
-    request(link, link.mine)
+    link.request(link.mine)
     link.await_(ACK, psn=link.mine)
 
 

@@ -8,15 +8,6 @@ from peer import *
 LIFE = "/sys/module/rdma_rxe/parameters/mig_tombstone_ms"
 
 
-def request(link, psn, **options):
-    link.data(SEND_ONLY, psn, payload=b"x" * 64, **options)
-
-
-def nak(link, psn):
-    return link.expect(ACK, syndrome=NAK_STOPPED, psn=psn & 0xffffff,
-                       msn=link.challenge & WIRE["TOKEN_MASK"])
-
-
 def leave(setting, introduced=False, **attributes):
     """A tombstone is there. Returns what the image says, too."""
     link = Link(setting, **attributes)
@@ -54,7 +45,7 @@ def f_self(link, image, **fields):
 def nobody_answers(link, seconds=0.3):
     probe(link)
     link.send(RESUME, nonce=0x55)
-    request(link, link.mine)
+    link.request(link.mine)
     link.silence(seconds)
 
 
@@ -91,7 +82,7 @@ def holds_numbers(setting):
     """Those of a QP that has sent and received"""
     link = Link(setting)
     link.endpoint.recv(id=9)
-    request(link, link.mine)
+    link.request(link.mine)
     link.expect(ACK, psn=link.mine)
     link.endpoint.post(op="SEND", id=1, count=2)
     link.await_(SEND_ONLY, psn=(link.theirs + 1) & 0xffffff)
@@ -166,8 +157,8 @@ def holds_self_forward(setting):
 @clause("TOMB-1", "secret, `peer_challenge`, `peer_capable`")
 def holds_partner(setting):
     link, image = leave(setting, introduced=True)
-    request(link, image["resp_psn"])
-    nak(link, image["resp_psn"])
+    link.request(image["resp_psn"])
+    link.expect_nak(image["resp_psn"])
     link.send(RESUME, nonce=0x1)
     link.expect(PAUSE, echo=link.challenge)
 
@@ -204,7 +195,7 @@ def not_if_restored(setting):
     probe(link)
     link.expect(RUNNING, echo=0x55)
     link.endpoint.recv(id=9)
-    request(link, link.mine)
+    link.request(link.mine)
     link.expect(ACK, psn=link.mine, syndrome=ACKED)
     link.silence(0.2)
 
@@ -225,8 +216,8 @@ def like_stopped(setting):
             link.send(opcode, epoch=5, nonce=0x1, echo=image["challenge"],
                       gid=gid(setting.other))
         link.silence(0.2)
-        request(link, link.mine)
-        nak(link, link.mine)
+        link.request(link.mine)
+        link.expect_nak(link.mine)
 
 
 @clause("TOMB-2", "a migration packet also if that QP has another `dest_qp_num` or "
@@ -246,7 +237,7 @@ def other_partner(setting):
 def wrong_key(setting):
     """A packet with another P_Key is not for it."""
     for link, _ in stopped_or_gone(setting):
-        request(link, link.mine, pkey=0x1234)
+        link.request(link.mine, pkey=0x1234)
         probe(link, bth={"pkey": 0x1234})
         link.silence(0.3)
 
@@ -263,7 +254,7 @@ def own_address(setting):
             link.transmit(link.frame(packet, to=address.text))
             link.silence(0.3)
             link.transmit(link.frame(packet))
-            nak(link, link.mine)
+            link.expect_nak(link.mine)
 
 
 @clause("TOMB-2", "It answers requests (STOP-6) and migration packets like the "
@@ -334,7 +325,7 @@ def back_and_forth(setting):
     for number in range(3):
         link.stop()
         link.accept(link.back())
-        request(link, link.mine)
+        link.request(link.mine)
     link.stop()
     link.endpoint.leave()
     link.drain()

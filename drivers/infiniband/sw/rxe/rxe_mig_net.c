@@ -300,7 +300,8 @@ bool rxe_mig_may_send(struct rxe_mig_rate *rate, u8 opcode)
 {
 	unsigned int i = opcode - MIGROS_OP_FIRST;
 
-	if (time_after_eq(jiffies, rate->from[i] +
+	if (!rate->count[i] ||
+	    time_after_eq(jiffies, rate->from[i] +
 				   msecs_to_jiffies(MIGROS_RETRY_MIN_MS))) {
 		rate->from[i] = jiffies;
 		rate->count[i] = 0;
