@@ -35,6 +35,13 @@ enum rxe_mig_state {
 	RXE_MIG_RESUMING,	/* requester held: partner has not confirmed */
 };
 
+/* What rxe_pool_elem.mig_phase tells of an object; all but a few are live. */
+enum rxe_mig_phase {
+	RXE_MIG_LIVE,		/* ordinary, or RESUME has made it so */
+	RXE_MIG_CREATED,	/* by a create command with a hint */
+	RXE_MIG_REFILLED,	/* and REFILL has given it its state */
+};
+
 /**
  * struct rxe_mig_path - where a packet goes, without needing a QP
  * @sgid: local GID
@@ -74,8 +81,6 @@ struct rxe_mig_rate {
  * @resume_pending: our RESUME is not answered
  * @resume_over: RESUME is no longer repeated [RESUME-9]
  * @nak_paused: held by a NAK_STOPPED that no PAUSE has confirmed
- * @restored: made by a create command with a hint, RESUME not yet called
- * @refilled: REFILL has given it its state
  * @moved: its address is not the one it was stopped with
  * @old_gid: that address
  * @has_forward: a MOVED named @forward [TOMB-6]
@@ -104,8 +109,6 @@ struct rxe_mig_qp {
 	bool			resume_pending;
 	bool			resume_over;
 	bool			nak_paused;
-	bool			restored;
-	bool			refilled;
 	bool			moved;
 	union ib_gid		old_gid;
 	bool			has_forward;
@@ -147,12 +150,14 @@ struct rxe_mig_snapshot;
  * @uc: the context
  * @qps: its stopped QPs
  * @lease: snapshot whose last close resumes the context, or NULL
+ * @committed: a snapshot is the live copy, this one stays Stopped for ever
  */
 struct rxe_mig_ctx {
 	struct list_head	entry;
 	struct ib_ucontext	*uc;
 	struct list_head	qps;
 	struct rxe_mig_snapshot	*lease;
+	bool			committed;
 };
 
 struct rxe_mig_dev {
@@ -201,6 +206,12 @@ static inline void rxe_mig_qp_unlock(struct rxe_qp *qp)
 	mutex_unlock(rxe_mig_qp_mutex(qp));
 }
 
+/* made with a hint, and RESUME has not been called */
+static inline bool rxe_mig_restored(const struct rxe_mig_qp *mig)
+{
+	return mig->qp->elem.mig_phase != RXE_MIG_LIVE;
+}
+
 /* a nonce is never 0, which means "none" [AUTH-1] */
 static inline u64 rxe_mig_nonce(void)
 {
@@ -211,6 +222,8 @@ static inline u64 rxe_mig_nonce(void)
 void rxe_mig_quiesce(struct rxe_qp *qp);
 void rxe_mig_set_state(struct rxe_mig_qp *mig, enum rxe_mig_state state);
 void rxe_mig_stop_qp(struct rxe_mig_qp *mig);
+void rxe_mig_av_set_dgid(struct rxe_dev *rxe, struct rxe_av *av,
+			 const union ib_gid *dgid);
 void rxe_mig_set_peer(struct rxe_mig_qp *mig, const union ib_gid *dgid);
 bool rxe_mig_fail(struct rxe_mig_qp *mig);
 int rxe_mig_paused_send(struct rxe_qp *qp);
@@ -225,6 +238,8 @@ void rxe_mig_answer_request(struct rxe_qp *qp, u32 psn);
 void rxe_mig_forget_peer(struct rxe_mig_qp *mig);
 
 /* rxe_mig_net.c */
+void rxe_mig_av_gids(const struct rxe_av *av, union ib_gid *sgid,
+		     union ib_gid *dgid);
 void rxe_mig_path_of(struct rxe_qp *qp, struct rxe_mig_path *path);
 int rxe_mig_send(struct rxe_dev *rxe, const struct rxe_mig_path *path,
 		 u8 opcode, u32 qpn, u32 psn, const struct migros_eth *eth);
@@ -271,12 +286,13 @@ int rxe_mig_resume(struct ib_ucontext *uc, u32 flags,
 /* rxe_mig_uobj.c: the only file that knows private structures of ib_uverbs */
 
 /**
- * struct rxe_mig_obj - one object of a context, as found by the walk
+ * struct rxe_mig_obj - one object of a context
  * @type: RXE_MIG_REC_*, 0 for a class that cannot be restored
  * @class: uverbs object class
  * @handle: uverbs handle, ordinal for event files
  * @user_handle: as given by user space
  * @obj: struct ib_pd, ib_mr, ... or the uobject of an event file
+ * @elem: the object's element of its pool, NULL for an event file
  */
 struct rxe_mig_obj {
 	u32	type;
@@ -284,6 +300,7 @@ struct rxe_mig_obj {
 	u32	handle;
 	u64	user_handle;
 	void	*obj;
+	struct rxe_pool_elem *elem;
 };
 
 struct rxe_mig_walk {
@@ -294,6 +311,8 @@ struct rxe_mig_walk {
 
 int rxe_mig_walk_begin(struct ib_ucontext *uc, struct rxe_mig_walk *walk);
 void rxe_mig_walk_end(struct rxe_mig_walk *walk);
+int rxe_mig_survey(struct ib_ucontext *uc,
+		   int (*fn)(const struct rxe_mig_obj *o, void *arg), void *arg);
 u32 rxe_mig_uobj_handle(struct ib_uobject *uobj);
 u32 rxe_mig_qp_handle(struct ib_qp *qp);
 u32 rxe_mig_cq_handle(struct ib_cq *cq);
@@ -310,9 +329,11 @@ unsigned int rxe_mig_async_events(struct rxe_mig_walk *walk, void *async,
 				  struct rxe_mig_async_event *ev,
 				  unsigned int max);
 int rxe_mig_find(struct ib_ucontext *uc, u32 type, u32 handle, void **obj);
-int rxe_mig_inject_comp(struct ib_ucontext *uc, u32 cq_handle);
+int rxe_mig_inject_comp(struct ib_ucontext *uc, u32 channel, const u32 *cqs,
+			unsigned int num);
 int rxe_mig_inject_async(struct ib_ucontext *uc,
-			 const struct rxe_mig_async_event *ev);
+			 const struct rxe_mig_async_event *ev,
+			 unsigned int num);
 int rxe_mig_identify(struct ib_ucontext *uc, int fd,
 		     struct rxe_mig_identity *id);
 int rxe_mig_file_of_task(struct ib_uverbs_file *ufile,

@@ -119,7 +119,7 @@ static int adopt_qp(struct rxe_dev *rxe, struct rxe_qp *qp,
 	if (ctx) {
 		rxe_mig_ctx_add_qp(ctx, mig);
 		rxe_mig_qp_lock(qp);
-		mig->restored = true;
+		qp->elem.mig_phase = RXE_MIG_CREATED;
 		rxe_mig_quiesce(qp);
 		rxe_mig_set_state(mig, RXE_MIG_STOPPED);
 		rxe_mig_qp_unlock(qp);
@@ -234,6 +234,19 @@ static int mig_modify_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
 	return err;
 }
 
+/*
+ * rxe never looks up PDs, CQs and SRQs and does not store them in their pools,
+ * where rxe_mig_survey() looks for the objects of a context.
+ */
+static int mig_alloc_pd(struct ib_pd *ibpd, struct ib_udata *udata)
+{
+	int err = stock->alloc_pd(ibpd, udata);
+
+	if (!err)
+		rxe_finalize(to_rpd(ibpd));
+	return err;
+}
+
 static int mig_create_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,
 			 struct uverbs_attr_bundle *attrs)
 {
@@ -245,12 +258,17 @@ static int mig_create_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,
 	if (hinted < 0)
 		return hinted;
 	err = stock->create_cq(ibcq, attr, attrs);
-	if (err || !hinted)
+	if (err)
 		return err;
+	rxe_finalize(to_rcq(ibcq));
+	if (!hinted)
+		return 0;
 	err = set_offset(to_rdev(ibcq->device), to_rcq(ibcq)->queue,
 			 hint.mmap_offset[0]);
 	if (err)
 		stock->destroy_cq(ibcq, NULL);
+	else
+		to_rcq(ibcq)->elem.mig_phase = RXE_MIG_CREATED;
 	return err;
 }
 
@@ -266,8 +284,12 @@ static int mig_create_srq(struct ib_srq *ibsrq, struct ib_srq_init_attr *init,
 	err = get_hint(udata, &hint);
 	if (err < 0)
 		return err;
-	if (!err)
-		return stock->create_srq(ibsrq, init, udata);
+	if (!err) {
+		err = stock->create_srq(ibsrq, init, udata);
+		if (!err)
+			rxe_finalize(srq);
+		return err;
+	}
 
 	err = cursor_aim(rxe->mig, &rxe->srq_pool, hint.index, &saved);
 	if (err)
@@ -276,11 +298,14 @@ static int mig_create_srq(struct ib_srq *ibsrq, struct ib_srq_init_attr *init,
 	cursor_done(rxe->mig, &rxe->srq_pool, hint.index, saved);
 	if (err)
 		return err;
+	rxe_finalize(srq);
 	err = srq->srq_num == hint.index ? 0 : -EBUSY;
 	if (!err)
 		err = set_offset(rxe, srq->rq.queue, hint.mmap_offset[0]);
 	if (err)
 		stock->destroy_srq(ibsrq, NULL);
+	else
+		srq->elem.mig_phase = RXE_MIG_CREATED;
 	return err;
 }
 
@@ -304,11 +329,14 @@ static int mig_create_user_ah(struct ib_ah *ibah,
 		return err;
 	err = stock->create_user_ah(ibah, init, udata);
 	cursor_done(rxe->mig, &rxe->ah_pool, hint.index, saved);
-	if (!err && to_rah(ibah)->elem.index != hint.index) {
+	if (err)
+		return err;
+	if (to_rah(ibah)->elem.index != hint.index) {
 		stock->destroy_ah(ibah, RDMA_DESTROY_AH_SLEEPABLE);
-		err = -EBUSY;
+		return -EBUSY;
 	}
-	return err;
+	to_rah(ibah)->elem.mig_phase = RXE_MIG_CREATED;
+	return 0;
 }
 
 static int mig_alloc_mw(struct ib_mw *ibmw, struct ib_udata *udata)
@@ -338,6 +366,7 @@ static int mig_alloc_mw(struct ib_mw *ibmw, struct ib_udata *udata)
 	}
 	mw->rkey = hint.key;
 	ibmw->rkey = hint.key;
+	mw->elem.mig_phase = RXE_MIG_CREATED;
 	return 0;
 }
 
@@ -494,6 +523,7 @@ static void mig_dealloc_ucontext(struct ib_ucontext *uc)
 
 static const struct ib_device_ops rxe_mig_dev_ops = {
 	.alloc_mw = mig_alloc_mw,
+	.alloc_pd = mig_alloc_pd,
 	.create_cq = mig_create_cq,
 	.create_qp = mig_create_qp,
 	.create_srq = mig_create_srq,

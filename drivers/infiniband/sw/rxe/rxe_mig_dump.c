@@ -26,20 +26,24 @@ struct rxe_mig_snapshot {
 	u64			len;
 };
 
-/* ---- writing records: one pass counts, the next one stores ---- */
+/* ---- writing records ---- */
 
 struct mig_out {
-	u8	*base;		/* NULL: only count */
-	u64	len;
+	u8	*base;
+	u64	len;		/* more than @size if that was too small */
+	u64	size;
 	u32	count;
 };
 
+/* NULL if there is no room.  Not all is stopped: the port has events, and its
+ * addresses come and go.
+ */
 static void *out_reserve(struct mig_out *out, u64 len)
 {
-	void *p = out->base ? out->base + out->len : NULL;
+	void *p = out->base + out->len;
 
 	out->len += ALIGN(len, 8);
-	return p;
+	return out->len <= out->size ? p : NULL;
 }
 
 static void out_bytes(struct mig_out *out, const void *src, u64 len)
@@ -50,7 +54,7 @@ static void out_bytes(struct mig_out *out, const void *src, u64 len)
 		memcpy(p, src, len);
 }
 
-/* a record of fixed part @size; its header's len is set by out_end() */
+/* a record, whose header's len is set by out_end() */
 static void out_begin(struct mig_out *out, u64 *start)
 {
 	*start = out->len;
@@ -59,7 +63,7 @@ static void out_begin(struct mig_out *out, u64 *start)
 
 static void out_end(struct mig_out *out, u64 start)
 {
-	if (out->base)
+	if (out->len <= out->size)
 		((struct rxe_mig_rec *)(out->base + start))->len =
 			out->len - start;
 }
@@ -140,6 +144,23 @@ static u32 max_handle(struct rxe_mig_walk *walk)
 	return max;
 }
 
+static u32 num_gids(struct rxe_dev *rxe)
+{
+	const struct ib_gid_attr *attr;
+	u32 num = 0;
+	int i;
+
+	for (i = 0; i < rxe->port.attr.gid_tbl_len; i++) {
+		attr = rdma_get_gid_attr(&rxe->ib_dev, RXE_PORT, i);
+		if (IS_ERR(attr))
+			continue;
+		if (attr->gid_type == IB_GID_TYPE_ROCE_UDP_ENCAP)
+			num++;
+		rdma_put_gid_attr(attr);
+	}
+	return num;
+}
+
 static void out_context(struct mig_out *out, struct rxe_dev *rxe,
 			struct rxe_mig_walk *walk)
 {
@@ -155,13 +176,13 @@ static void out_context(struct mig_out *out, struct rxe_dev *rxe,
 	};
 	const struct ib_gid_attr *attr;
 	struct rxe_mig_gid g;
-	u64 start, hdr;
+	void *hdr;
+	u64 start;
 	int i;
 
 	out_begin(out, &start);
-	hdr = out->len;
 	strscpy(c.device, dev_name(&rxe->ib_dev.dev), sizeof(c.device));
-	out_reserve(out, sizeof(c));
+	hdr = out_reserve(out, sizeof(c));
 	for (i = 0; i < rxe->port.attr.gid_tbl_len; i++) {
 		attr = rdma_get_gid_attr(&rxe->ib_dev, RXE_PORT, i);
 		if (IS_ERR(attr))
@@ -175,13 +196,14 @@ static void out_context(struct mig_out *out, struct rxe_dev *rxe,
 		}
 		rdma_put_gid_attr(attr);
 	}
-	if (out->base)
-		memcpy(out->base + hdr, &c, sizeof(c));
+	if (hdr)
+		memcpy(hdr, &c, sizeof(c));
 	out_end(out, start);
 }
 
-static int out_async(struct mig_out *out, struct rxe_mig_walk *walk,
-		     struct rxe_mig_obj *o)
+/* An event that comes after these have been counted is not in the snapshot */
+static void out_async(struct mig_out *out, struct rxe_mig_walk *walk,
+		      struct rxe_mig_obj *o)
 {
 	struct rxe_mig_async a = { .rec = rec_of(o) };
 	struct rxe_mig_async_event *ev;
@@ -191,14 +213,12 @@ static int out_async(struct mig_out *out, struct rxe_mig_walk *walk,
 	out_begin(out, &start);
 	out_bytes(out, &a, sizeof(a));
 	ev = out_reserve(out, a.num_events * sizeof(*ev));
-	if (ev && rxe_mig_async_events(walk, o->obj, ev, a.num_events) !=
-		  a.num_events)
-		return -EAGAIN;
+	if (ev)
+		rxe_mig_async_events(walk, o->obj, ev, a.num_events);
 	out_end(out, start);
-	return 0;
 }
 
-static int out_channel(struct mig_out *out, struct rxe_mig_obj *o)
+static void out_channel(struct mig_out *out, struct rxe_mig_obj *o)
 {
 	struct rxe_mig_channel c = { .rec = rec_of(o) };
 	u64 start;
@@ -208,11 +228,9 @@ static int out_channel(struct mig_out *out, struct rxe_mig_obj *o)
 	out_begin(out, &start);
 	out_bytes(out, &c, sizeof(c));
 	cqs = out_reserve(out, c.num_events * sizeof(*cqs));
-	if (cqs && rxe_mig_channel_events(o->obj, cqs, c.num_events) !=
-		   c.num_events)
-		return -EAGAIN;
+	if (cqs)
+		rxe_mig_channel_events(o->obj, cqs, c.num_events);
 	out_end(out, start);
-	return 0;
 }
 
 static void out_pd(struct mig_out *out, struct rxe_mig_obj *o)
@@ -477,14 +495,16 @@ static void out_qp(struct mig_out *out, struct rxe_mig_obj *o)
 	out_end(out, start);
 }
 
-static int out_obj(struct mig_out *out, struct rxe_mig_walk *walk,
-		   struct rxe_mig_obj *o)
+static void out_obj(struct mig_out *out, struct rxe_mig_walk *walk,
+		    struct rxe_mig_obj *o)
 {
 	switch (o->type) {
 	case RXE_MIG_REC_ASYNC:
-		return out_async(out, walk, o);
+		out_async(out, walk, o);
+		break;
 	case RXE_MIG_REC_CHANNEL:
-		return out_channel(out, o);
+		out_channel(out, o);
+		break;
 	case RXE_MIG_REC_PD:
 		out_pd(out, o);
 		break;
@@ -507,15 +527,13 @@ static int out_obj(struct mig_out *out, struct rxe_mig_walk *walk,
 		out_mw(out, o);
 		break;
 	}
-	return 0;
 }
 
-static int out_all(struct mig_out *out, struct rxe_dev *rxe,
-		   struct rxe_mig_walk *walk)
+static void out_all(struct mig_out *out, struct rxe_dev *rxe,
+		    struct rxe_mig_walk *walk)
 {
 	unsigned int i;
 	u32 type;
-	int err;
 
 	out_reserve(out, sizeof(struct rxe_mig_hdr));
 	out_context(out, rxe, walk);
@@ -523,12 +541,9 @@ static int out_all(struct mig_out *out, struct rxe_dev *rxe,
 		for (i = 0; i < walk->num; i++) {
 			if (walk->objs[i].type != type)
 				continue;
-			err = out_obj(out, walk, &walk->objs[i]);
-			if (err)
-				return err;
+			out_obj(out, walk, &walk->objs[i]);
 		}
 	}
-	return 0;
 }
 
 static void out_header(struct mig_out *out)
@@ -542,6 +557,58 @@ static void out_header(struct mig_out *out)
 	h->total_len = out->len;
 	h->page_size = PAGE_SIZE;
 	h->crc = ~crc32_le(~0, out->base + sizeof(*h), out->len - sizeof(*h));
+}
+
+/* ---- how long records are ---- */
+
+static u64 context_size(struct rxe_dev *rxe)
+{
+	return sizeof(struct rxe_mig_context) +
+	       num_gids(rxe) * sizeof(struct rxe_mig_gid);
+}
+
+static u64 qp_size(struct rxe_qp *qp)
+{
+	u64 size = sizeof(struct rxe_mig_qp_rec);
+
+	if (qp->resp.resources)
+		size += qp->attr.max_dest_rd_atomic * sizeof(struct rxe_mig_res);
+	if (qp->resp.wqe)
+		size += ALIGN(sizeof(qp->resp.srq_wqe), 8);
+	return size + ALIGN(ring_bytes(qp->sq.queue), 8) +
+	       ALIGN(ring_bytes(qp->rq.queue), 8);
+}
+
+/* The context may run: nothing may be followed that verbs would free */
+static u64 obj_size(const struct rxe_mig_obj *o)
+{
+	switch (o->type) {
+	case RXE_MIG_REC_ASYNC:
+		return sizeof(struct rxe_mig_async) +
+		       rxe_mig_async_events(NULL, o->obj, NULL, 0) *
+		       sizeof(struct rxe_mig_async_event);
+	case RXE_MIG_REC_CHANNEL:
+		return sizeof(struct rxe_mig_channel) +
+		       ALIGN(rxe_mig_channel_events(o->obj, NULL, 0) *
+			     sizeof(u32), 8);
+	case RXE_MIG_REC_PD:
+		return sizeof(struct rxe_mig_pd);
+	case RXE_MIG_REC_MR:
+		return sizeof(struct rxe_mig_mr);
+	case RXE_MIG_REC_CQ:
+		return sizeof(struct rxe_mig_cq) +
+		       ALIGN(ring_bytes(to_rcq(o->obj)->queue), 8);
+	case RXE_MIG_REC_SRQ:
+		return sizeof(struct rxe_mig_srq) +
+		       ALIGN(ring_bytes(to_rsrq(o->obj)->rq.queue), 8);
+	case RXE_MIG_REC_AH:
+		return sizeof(struct rxe_mig_ah);
+	case RXE_MIG_REC_QP:
+		return qp_size(to_rqp(o->obj));
+	case RXE_MIG_REC_MW:
+		return sizeof(struct rxe_mig_mw);
+	}
+	return 0;
 }
 
 /* ---- what cannot be restored is refused before anything stops ---- */
@@ -601,7 +668,7 @@ static bool mr_is_stale(struct rxe_mr *mr, struct mm_struct *mm)
 	return stale;
 }
 
-static int check_mr(struct rxe_mig_obj *o, struct rxe_mig_refusal *why)
+static int check_mr(const struct rxe_mig_obj *o, struct rxe_mig_refusal *why)
 {
 	struct rxe_mr *mr = to_rmr(o->obj);
 	struct mm_struct *mm;
@@ -630,7 +697,7 @@ static int check_mr(struct rxe_mig_obj *o, struct rxe_mig_refusal *why)
 	return 0;
 }
 
-static int check_qp(struct rxe_mig_obj *o, struct rxe_mig_refusal *why)
+static int check_qp(const struct rxe_mig_obj *o, struct rxe_mig_refusal *why)
 {
 	struct rxe_qp *qp = to_rqp(o->obj);
 	struct rxe_mig_qp *mig = READ_ONCE(qp->mig);
@@ -651,33 +718,33 @@ static int check_qp(struct rxe_mig_obj *o, struct rxe_mig_refusal *why)
 	return 0;
 }
 
-static int check_objs(struct rxe_mig_walk *walk, struct rxe_mig_refusal *why)
+struct survey {
+	struct rxe_mig_refusal	*why;
+	u64			len;
+	u32			count;
+};
+
+static int check_obj(const struct rxe_mig_obj *o, void *arg)
 {
-	unsigned int i;
-	int err;
+	struct survey *s = arg;
+	int err = 0;
 
-	for (i = 0; i < walk->num; i++) {
-		struct rxe_mig_obj *o = &walk->objs[i];
-
-		switch (o->type) {
-		case 0:
-			rxe_mig_refuse(why, 0, o->handle,
-				       RXE_MIG_UNKNOWN_OBJECT, o->class,
-				       "object class cannot be migrated");
-			return -EOPNOTSUPP;
-		case RXE_MIG_REC_MR:
-			err = check_mr(o, why);
-			if (err)
-				return err;
-			break;
-		case RXE_MIG_REC_QP:
-			err = check_qp(o, why);
-			if (err)
-				return err;
-			break;
-		}
+	switch (o->type) {
+	case 0:
+		rxe_mig_refuse(s->why, 0, o->handle, RXE_MIG_UNKNOWN_OBJECT,
+			       o->class, "object class cannot be migrated");
+		err = -EOPNOTSUPP;
+		break;
+	case RXE_MIG_REC_MR:
+		err = check_mr(o, s->why);
+		break;
+	case RXE_MIG_REC_QP:
+		err = check_qp(o, s->why);
+		break;
 	}
-	return 0;
+	s->len += obj_size(o);
+	s->count++;
+	return err;
 }
 
 /* ---- stop, resume in place ---- */
@@ -718,16 +785,20 @@ static void announce_all(struct rxe_mig_ctx *ctx)
 
 	list_for_each_entry(mig, &ctx->qps, ctx_entry) {
 		rxe_mig_qp_lock(mig->qp);
-		rxe_mig_announce(mig);
+		if (!rxe_mig_restored(mig))
+			rxe_mig_announce(mig);
 		rxe_mig_qp_unlock(mig->qp);
 	}
 }
 
+/* Restored QPs stay what they are: they go live by RESUME only [RESUME-1] */
 static void resume_all(struct rxe_mig_ctx *ctx)
 {
 	struct rxe_mig_qp *mig, *next;
 
 	list_for_each_entry_safe(mig, next, &ctx->qps, ctx_entry) {
+		if (rxe_mig_restored(mig))
+			continue;
 		rxe_mig_qp_lock(mig->qp);
 		if (mig->state == RXE_MIG_STOPPED)
 			rxe_mig_go_live(mig);
@@ -811,36 +882,49 @@ void rxe_mig_lease_commit(struct rxe_mig_qp *mig)
 	mutex_lock(&rxe_mig_lease_lock);
 	mutex_lock(&dev->ctx_lock);
 	ctx = mig->ctx;
-	if (ctx)
+	if (ctx) {
 		lease_end(ctx);
+		ctx->committed = true;
+	}
 	mutex_unlock(&dev->ctx_lock);
 	mutex_unlock(&rxe_mig_lease_lock);
 }
 
+/* Return: -EAGAIN if the device's addresses or events have become more */
 static int take(struct rxe_dev *rxe, struct rxe_mig_walk *walk,
 		struct rxe_mig_snapshot *snap, u32 *count)
 {
-	struct mig_out out = {};
-	u64 need;
-	int err;
+	struct mig_out out = {
+		.size = sizeof(struct rxe_mig_hdr) + context_size(rxe),
+	};
+	unsigned int i;
 
-	err = out_all(&out, rxe, walk);
-	if (err)
-		return err;
-	need = out.len;
-	snap->data = kvzalloc(need, GFP_KERNEL_ACCOUNT);
-	if (!snap->data)
+	for (i = 0; i < walk->num; i++)
+		out.size += obj_size(&walk->objs[i]);
+	out.base = kvzalloc(out.size, GFP_KERNEL_ACCOUNT);
+	if (!out.base)
 		return -ENOMEM;
-	out = (struct mig_out) { .base = snap->data };
-	err = out_all(&out, rxe, walk);
-	if (err)
-		return err;
-	if (WARN_ON(out.len != need))
-		return -EIO;
+	out_all(&out, rxe, walk);
+	if (out.len > out.size) {
+		kvfree(out.base);
+		return -EAGAIN;
+	}
 	out_header(&out);
-	snap->len = need;
+	snap->data = out.base;
+	snap->len = out.len;
 	*count = out.count;
 	return 0;
+}
+
+/* Is this context the live copy, and not about to be another one's image? */
+static int check_ctx(const struct rxe_mig_ctx *ctx, struct rxe_mig_refusal *why)
+{
+	if (!ctx || (!ctx->lease && !ctx->committed))
+		return 0;
+	rxe_mig_refuse(why, 0, 0, RXE_MIG_BUSY, 0, ctx->committed ?
+		       "context is committed: its snapshot is the live copy" :
+		       "another dump of this context is in progress");
+	return -EBUSY;
 }
 
 static int dump_locked(struct rxe_mig_dev *dev, struct ib_ucontext *uc,
@@ -855,11 +939,9 @@ static int dump_locked(struct rxe_mig_dev *dev, struct ib_ucontext *uc,
 	ctx = rxe_mig_ctx_get(dev, uc);
 	if (!ctx)
 		return -ENOMEM;
-	if (ctx->lease) {
-		rxe_mig_refuse(why, 0, 0, RXE_MIG_BUSY, 0,
-			       "another dump of this context is in progress");
-		return -EBUSY;
-	}
+	err = check_ctx(ctx, why);
+	if (err)
+		return err;
 
 	snap = kzalloc(sizeof(*snap), GFP_KERNEL);
 	if (!snap)
@@ -880,8 +962,12 @@ static int dump_locked(struct rxe_mig_dev *dev, struct ib_ucontext *uc,
 	file->f_mode |= FMODE_LSEEK | FMODE_PREAD;
 
 	err = stop_all(dev, ctx, walk);
-	if (!err)
+	while (!err) {
 		err = take(dev->rxe, walk, snap, count);
+		if (err != -EAGAIN)
+			break;
+		err = fatal_signal_pending(current) ? -EINTR : 0;
+	}
 	if (err) {
 		resume_all(ctx);
 		put_unused_fd(fd);
@@ -907,6 +993,9 @@ static int dump_locked(struct rxe_mig_dev *dev, struct ib_ucontext *uc,
  * @fd: snapshot file, not with RXE_MIG_DUMP_CHECK
  * @why: on -EOPNOTSUPP and -EBUSY, which object and why
  *
+ * A check is for a context that runs, and does not disturb it.  A dump is for
+ * one whose process has been frozen.
+ *
  * Return: 0 or a negative errno; on error nothing is stopped.
  */
 int rxe_mig_dump(struct ib_ucontext *uc, u32 flags, u64 *len, u32 *count,
@@ -914,26 +1003,36 @@ int rxe_mig_dump(struct ib_ucontext *uc, u32 flags, u64 *len, u32 *count,
 {
 	struct rxe_dev *rxe = to_rdev(uc->device);
 	struct rxe_mig_dev *dev = rxe->mig;
+	struct survey s = {
+		.why = why,
+		.len = sizeof(struct rxe_mig_hdr) + context_size(rxe),
+		.count = 1,
+	};
 	struct rxe_mig_walk walk;
-	struct mig_out out = {};
+	unsigned int i;
 	int err;
 
 	if (!rxe_mig_capable())
 		return -EPERM;
 
+	if (flags & RXE_MIG_DUMP_CHECK) {
+		mutex_lock(&dev->ctx_lock);
+		err = check_ctx(rxe_mig_ctx_find(dev, uc), why);
+		mutex_unlock(&dev->ctx_lock);
+		if (!err)
+			err = rxe_mig_survey(uc, check_obj, &s);
+		*len = s.len;
+		*count = s.count;
+		return err;
+	}
+
 	err = rxe_mig_walk_begin(uc, &walk);
 	if (err)
 		return err;
-	err = check_objs(&walk, why);
+	for (i = 0; !err && i < walk.num; i++)
+		err = check_obj(&walk.objs[i], &s);
 	if (err)
 		goto out;
-
-	if (flags & RXE_MIG_DUMP_CHECK) {
-		err = out_all(&out, rxe, &walk);
-		*len = out.len;
-		*count = out.count;
-		goto out;
-	}
 
 	mutex_lock(&rxe_mig_lease_lock);
 	mutex_lock(&dev->ctx_lock);
@@ -991,6 +1090,7 @@ int rxe_mig_commit(struct ib_ucontext *uc)
 	ctx = rxe_mig_ctx_find(dev, uc);
 	if (ctx && ctx->lease) {
 		lease_end(ctx);
+		ctx->committed = true;
 		err = 0;
 	}
 	mutex_unlock(&dev->ctx_lock);

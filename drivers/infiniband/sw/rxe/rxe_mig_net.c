@@ -60,6 +60,19 @@ static void av_addr_to_gid(const struct rxe_av *av, const void *sockaddr,
 }
 
 /**
+ * rxe_mig_av_gids - both ends of an address vector
+ * @av: the address vector, with an address
+ * @sgid: result
+ * @dgid: result
+ */
+void rxe_mig_av_gids(const struct rxe_av *av, union ib_gid *sgid,
+		     union ib_gid *dgid)
+{
+	av_addr_to_gid(av, &av->sgid_addr, sgid);
+	av_addr_to_gid(av, &av->dgid_addr, dgid);
+}
+
+/**
  * rxe_mig_path_of - the path a connected QP sends on
  * @qp: an RC or UC QP with a primary AV
  * @path: result
@@ -68,8 +81,7 @@ void rxe_mig_path_of(struct rxe_qp *qp, struct rxe_mig_path *path)
 {
 	struct rxe_av *av = &qp->pri_av;
 
-	av_addr_to_gid(av, &av->sgid_addr, &path->sgid);
-	av_addr_to_gid(av, &av->dgid_addr, &path->dgid);
+	rxe_mig_av_gids(av, &path->sgid, &path->dgid);
 	path->src_port = qp->src_port;
 	path->hop_limit = av->grh.hop_limit;
 	path->tclass = av->grh.traffic_class;

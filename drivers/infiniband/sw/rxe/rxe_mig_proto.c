@@ -172,7 +172,7 @@ void rxe_mig_answer_request(struct rxe_qp *qp, u32 psn)
 	struct rxe_mig_path path;
 
 	/* a restored QP may not have its state yet */
-	if (!mig || mig->restored || psn_compare(psn, qp->resp.psn) > 0)
+	if (!mig || rxe_mig_restored(mig) || psn_compare(psn, qp->resp.psn) > 0)
 		return;
 	rxe_mig_path_of(qp, &path);
 	rxe_mig_send_stopped(to_rdev(qp->ibqp.device), &path, &mig->proto,
@@ -288,7 +288,7 @@ void rxe_mig_go_live(struct rxe_mig_qp *mig)
 {
 	struct rxe_mig_path path;
 
-	mig->restored = false;
+	mig->qp->elem.mig_phase = RXE_MIG_LIVE;
 	mig->resume_over = false;
 	mig->held = false;
 	mig->resume_pending = connected(mig->qp);
@@ -341,7 +341,7 @@ static void tick(struct rxe_mig_qp *mig)
 
 	/* an announcement, if it is not over */
 	if (mig->state == RXE_MIG_STOPPED) {
-		if (!mig->restored && !expired(mig)) {
+		if (!rxe_mig_restored(mig) && !expired(mig)) {
 			send_pause(mig);
 			next_interval(mig, MIGROS_RETRY_MAX_MS);
 		}
@@ -542,7 +542,7 @@ static void apply_resume(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 /* Return: true if the snapshot is live elsewhere [TOMB-4, STOP-9] */
 static bool on_self(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 {
-	if (mig->state != RXE_MIG_STOPPED || mig->restored ||
+	if (mig->state != RXE_MIG_STOPPED || rxe_mig_restored(mig) ||
 	    !matches(be64_to_cpu(p->eth.nonce), mig->proto.secret) ||
 	    (s32)(be32_to_cpu(p->eth.epoch) - mig->proto.epoch) < 0)
 		return false;
@@ -683,7 +683,7 @@ static void handle(struct rxe_mig_dev *dev, struct rxe_mig_pkt *p)
 	}
 
 	mig = READ_ONCE(qp->mig);
-	if (!connected(qp) || !qp->valid || (mig && mig->restored) ||
+	if (!connected(qp) || !qp->valid || (mig && rxe_mig_restored(mig)) ||
 	    src_qpn != (self ? qp_num(qp) : qp->attr.dest_qp_num)) {
 		rxe_put(qp);
 		rxe_mig_tomb_rcv(dev, p);

@@ -25,6 +25,24 @@ static const void *in_take(struct mig_in *in, u64 len)
 	return p;
 }
 
+/* A longer structure is one of a later version: zero means "as before" */
+static bool in_end(const struct mig_in *in)
+{
+	return !memchr_inv(in->p, 0, in->left);
+}
+
+/* Return: 0 for the one caller who may fill the object */
+static int claim(struct rxe_pool_elem *elem)
+{
+	return cmpxchg(&elem->mig_phase, RXE_MIG_CREATED,
+		       RXE_MIG_REFILLED) == RXE_MIG_CREATED ? 0 : -EBUSY;
+}
+
+static bool is_uobj(struct ib_uobject *uobj, u32 handle)
+{
+	return rxe_mig_uobj_handle(uobj) == handle;
+}
+
 static int check_ring(const struct rxe_mig_ring *r, struct rxe_queue *q)
 {
 	if (!q)
@@ -54,13 +72,18 @@ static int refill_cq(struct rxe_cq *cq, struct mig_in *in)
 	const struct rxe_mig_cq *c = in_take(in, sizeof(*c));
 	const void *data;
 	unsigned long flags;
+	int err;
 
-	if (!c || check_ring(&c->ring, cq->queue) ||
+	if (!c || c->reserved || check_ring(&c->ring, cq->queue) ||
+	    c->cqe != cq->ibcq.cqe ||
 	    c->notify & ~(IB_CQ_SOLICITED | IB_CQ_NEXT_COMP))
 		return -EINVAL;
 	data = in_take(in, c->ring.data_len);
-	if (!data || in->left)
+	if (!data || !in_end(in))
 		return -EINVAL;
+	err = claim(&cq->elem);
+	if (err)
+		return err;
 
 	spin_lock_irqsave(&cq->cq_lock, flags);
 	load_ring(cq->queue, &c->ring, data);
@@ -77,13 +100,19 @@ static int refill_srq(struct rxe_srq *srq, struct mig_in *in)
 	const struct rxe_mig_srq *s = in_take(in, sizeof(*s));
 	const void *data;
 	unsigned long flags;
+	int err;
 
-	if (!s || check_ring(&s->ring, srq->rq.queue) ||
+	if (!s || s->reserved || check_ring(&s->ring, srq->rq.queue) ||
+	    !is_uobj(srq->ibsrq.pd->uobject, s->pd) ||
+	    s->srq_num != srq->srq_num || s->max_sge != srq->rq.max_sge ||
 	    s->limit > srq->rq.queue->index_mask || s->error > 1)
 		return -EINVAL;
 	data = in_take(in, s->ring.data_len);
-	if (!data || in->left)
+	if (!data || !in_end(in))
 		return -EINVAL;
+	err = claim(&srq->elem);
+	if (err)
+		return err;
 
 	spin_lock_irqsave(&srq->rq.consumer_lock, flags);
 	load_ring(srq->rq.queue, &s->ring, data);
@@ -103,7 +132,8 @@ static int refill_mw(struct rxe_dev *rxe, struct rxe_mw *mw, struct mig_in *in,
 	struct rxe_qp *qp = NULL;
 	int err;
 
-	if (!m || in->left || m->type != mw->ibmw.type ||
+	if (!m || !in_end(in) || m->reserved ||
+	    !is_uobj(mw->ibmw.pd->uobject, m->pd) || m->type != mw->ibmw.type ||
 	    m->state > RXE_MW_STATE_VALID ||
 	    m->access & ~RXE_ACCESS_SUPPORTED_MW || m->rkey >> 8 != mw->elem.index)
 		return -EINVAL;
@@ -114,8 +144,7 @@ static int refill_mw(struct rxe_dev *rxe, struct rxe_mw *mw, struct mig_in *in,
 		if (err)
 			return err;
 		if (mr->ibmr.pd != mw->ibmw.pd ||
-		    mr_check_range(mr, m->access & IB_ZERO_BASED ?
-				       m->addr : m->addr, m->length) ||
+		    mr_check_range(mr, m->addr, m->length) ||
 		    !(mr->access & IB_ACCESS_MW_BIND)) {
 			err = -EINVAL;
 			goto put;
@@ -130,10 +159,9 @@ static int refill_mw(struct rxe_dev *rxe, struct rxe_mw *mw, struct mig_in *in,
 			goto put;
 		}
 	}
-	if (mw->mr || mw->qp) {
-		err = -EBUSY;
+	err = claim(&mw->elem);
+	if (err)
 		goto put;
-	}
 
 	spin_lock_bh(&mw->lock);
 	mw->rkey = m->rkey;
@@ -159,6 +187,8 @@ put:
 static int load_av(struct rxe_av *av, const struct rxe_mig_av *a)
 {
 	memset(av, 0, sizeof(*av));
+	if (memchr_inv(a->reserved, 0, sizeof(a->reserved)) || a->reserved2)
+		return -EINVAL;
 	if (!a->network_type)
 		return 0;
 	if (a->network_type != RXE_NETWORK_TYPE_IPV4 &&
@@ -224,11 +254,27 @@ static int load_res(struct resp_res *res, const struct rxe_mig_res *r)
 	return 0;
 }
 
+/* what the object was created with */
+static bool is_qp(struct rxe_qp *qp, const struct rxe_mig_qp_rec *r)
+{
+	return r->qpn == qp_num(qp) && r->type == qp_type(qp) &&
+	       is_uobj(qp->ibqp.pd->uobject, r->pd) &&
+	       r->send_cq == rxe_mig_cq_handle(qp->ibqp.send_cq) &&
+	       r->recv_cq == rxe_mig_cq_handle(qp->ibqp.recv_cq) &&
+	       r->srq == rxe_mig_srq_handle(qp->ibqp.srq) &&
+	       r->max_send_sge == qp->sq.max_sge &&
+	       r->max_inline == qp->sq.max_inline &&
+	       (!qp->rq.queue || r->max_recv_sge == qp->rq.max_sge);
+}
+
 static int check_qp_rec(struct rxe_dev *rxe, struct rxe_qp *qp,
 			const struct rxe_mig_qp_rec *r)
 {
-	if (r->qpn != qp_num(qp) || r->type != qp_type(qp) ||
-	    r->state > IB_QPS_ERR || r->path_mig_state > IB_MIG_ARMED ||
+	if (!is_qp(qp, r) || r->reserved || r->proto.reserved ||
+	    r->proto.flags & ~(RXE_MIG_PROTO_PEER_CAPABLE |
+			       RXE_MIG_PROTO_PEER_STOPPED))
+		return -EINVAL;
+	if (r->state > IB_QPS_ERR || r->path_mig_state > IB_MIG_ARMED ||
 	    r->path_mtu < IB_MTU_256 || r->path_mtu > IB_MTU_4096)
 		return -EINVAL;
 	if (r->access & ~RXE_ACCESS_SUPPORTED_QP || r->timeout > 31 ||
@@ -372,12 +418,12 @@ static int refill_qp(struct rxe_dev *rxe, struct rxe_qp *qp, struct mig_in *in)
 	sq = in_take(in, r->sq.data_len);
 	if (qp->rq.queue)
 		rq = in_take(in, r->rq.data_len);
-	if (!sq || (qp->rq.queue && !rq) || in->left)
+	if (!sq || (qp->rq.queue && !rq) || !in_end(in))
 		goto free;
 
 	rxe_mig_qp_lock(qp);
-	err = -EBUSY;
-	if (!mig->restored || mig->refilled)
+	err = claim(&qp->elem);
+	if (err)
 		goto unlock;
 	rxe_mig_quiesce(qp);
 	swap(qp->resp.resources, resources);
@@ -395,7 +441,6 @@ static int refill_qp(struct rxe_dev *rxe, struct rxe_qp *qp, struct mig_in *in)
 	if (!mig->proto.challenge)
 		mig->proto.challenge = rxe_mig_nonce();
 	memcpy(&mig->old_gid, r->pri_av.sgid, sizeof(mig->old_gid));
-	mig->refilled = true;
 	rxe_mig_set_qp_events(&qp->ibqp, r->rec.user_handle,
 			      r->async_events_reported);
 	rxe_mig_set_state(mig, RXE_MIG_STOPPED);
@@ -414,51 +459,65 @@ static int refill_ah(struct rxe_ah *ah, struct mig_in *in)
 {
 	const struct rxe_mig_ah *a = in_take(in, sizeof(*a));
 	struct rxe_av av;
+	int err;
 
-	if (!a || in->left || load_av(&av, &a->av))
+	if (!a || !in_end(in) || a->reserved || a->new_provider > 1 ||
+	    !is_uobj(ah->ibah.pd->uobject, a->pd) ||
+	    a->ah_num != ah->elem.index ||
+	    load_av(&av, &a->av) || !av.network_type)
 		return -EINVAL;
-	/* whether the destination is this device shows only here */
-	ether_addr_copy(av.dmac, ah->av.dmac);
+	err = claim(&ah->elem);
+	if (err)
+		return err;
+	/* RESUME finds out where its addresses are */
 	ah->av = av;
 	ah->ah_num = a->new_provider ? ah->elem.index : 0;
 	return 0;
 }
 
-static int refill_events(struct ib_ucontext *uc, u32 type, struct mig_in *in)
+static int refill_pd(struct ib_pd *pd, struct mig_in *in)
 {
-	u32 i;
-	int err;
+	const struct rxe_mig_pd *p = in_take(in, sizeof(*p));
 
-	if (type == RXE_MIG_REC_CHANNEL) {
-		const struct rxe_mig_channel *c = in_take(in, sizeof(*c));
-		const u32 *cqs;
+	return p && in_end(in) ? 0 : -EINVAL;	/* complete as created */
+}
 
-		if (!c)
-			return -EINVAL;
-		cqs = in_take(in, (u64)c->num_events * sizeof(*cqs));
-		if (!cqs || in->left)
-			return -EINVAL;
-		for (i = 0; i < c->num_events; i++) {
-			err = rxe_mig_inject_comp(uc, cqs[i]);
-			if (err)
-				return err;
-		}
-	} else {
-		const struct rxe_mig_async *a = in_take(in, sizeof(*a));
-		const struct rxe_mig_async_event *ev;
+static int refill_mr(struct rxe_mr *mr, struct mig_in *in)
+{
+	const struct rxe_mig_mr *m = in_take(in, sizeof(*m));
 
-		if (!a)
-			return -EINVAL;
-		ev = in_take(in, (u64)a->num_events * sizeof(*ev));
-		if (!ev || in->left)
-			return -EINVAL;
-		for (i = 0; i < a->num_events; i++) {
-			err = rxe_mig_inject_async(uc, &ev[i]);
-			if (err)
-				return err;
-		}
-	}
-	return 0;
+	if (!m || !in_end(in) || !is_uobj(mr->ibmr.pd->uobject, m->pd) ||
+	    m->rkey != mr->lkey || m->length != mr->ibmr.length ||
+	    m->iova != mr->ibmr.iova || m->access != mr->access ||
+	    !mr->umem || m->start != mr->umem->address)
+		return -EINVAL;
+	return 0;	/* complete as created */
+}
+
+static int refill_channel(struct ib_ucontext *uc, struct mig_in *in)
+{
+	const struct rxe_mig_channel *c = in_take(in, sizeof(*c));
+	const u32 *cqs;
+
+	if (!c || c->reserved)
+		return -EINVAL;
+	cqs = in_take(in, (u64)c->num_events * sizeof(*cqs));
+	if (!cqs || !in_end(in))
+		return -EINVAL;
+	return rxe_mig_inject_comp(uc, c->rec.handle, cqs, c->num_events);
+}
+
+static int refill_async(struct ib_ucontext *uc, struct mig_in *in)
+{
+	const struct rxe_mig_async *a = in_take(in, sizeof(*a));
+	const struct rxe_mig_async_event *ev;
+
+	if (!a || a->reserved)
+		return -EINVAL;
+	ev = in_take(in, (u64)a->num_events * sizeof(*ev));
+	if (!ev || !in_end(in))
+		return -EINVAL;
+	return rxe_mig_inject_async(uc, ev, a->num_events);
 }
 
 /* numbers that were freed before are not to be reused at once */
@@ -471,9 +530,17 @@ static void advance(struct rxe_pool *pool, u32 next)
 static int refill_context(struct rxe_dev *rxe, struct mig_in *in)
 {
 	const struct rxe_mig_context *c = in_take(in, sizeof(*c));
+	const struct rxe_mig_gid *gids;
+	u32 i;
 
-	if (!c)
+	if (!c || c->reserved)
 		return -EINVAL;
+	gids = in_take(in, (u64)c->num_gids * sizeof(*gids));
+	if (!gids || !in_end(in))
+		return -EINVAL;
+	for (i = 0; i < c->num_gids; i++)
+		if (gids[i].reserved)
+			return -EINVAL;
 	mutex_lock(&rxe->mig->create_lock);
 	advance(&rxe->qp_pool, c->next_qpn);
 	advance(&rxe->mr_pool, c->next_mr);
@@ -492,8 +559,9 @@ static int refill_context(struct rxe_dev *rxe, struct mig_in *in)
  * @rec: kernel copy of the record
  * @len: its length
  *
- * Return: 0; -EINVAL for a malformed record or one that does not match the
- * object, -EBUSY if the object was not made with a hint or is filled already.
+ * Return: 0; -EINVAL for a malformed record or one that contradicts the
+ * object, -ENOENT if it names an object that is not there, -EBUSY if the object
+ * was not made with a hint, is filled already or live.
  */
 int rxe_mig_refill(struct ib_ucontext *uc, u32 type, void *obj,
 		   const void *rec, u64 len)
@@ -511,8 +579,13 @@ int rxe_mig_refill(struct ib_ucontext *uc, u32 type, void *obj,
 	case RXE_MIG_REC_CONTEXT:
 		return refill_context(rxe, &in);
 	case RXE_MIG_REC_CHANNEL:
+		return refill_channel(uc, &in);
 	case RXE_MIG_REC_ASYNC:
-		return refill_events(uc, type, &in);
+		return refill_async(uc, &in);
+	case RXE_MIG_REC_PD:
+		return refill_pd(obj, &in);
+	case RXE_MIG_REC_MR:
+		return refill_mr(to_rmr(obj), &in);
 	case RXE_MIG_REC_CQ:
 		return refill_cq(to_rcq(obj), &in);
 	case RXE_MIG_REC_SRQ:
@@ -523,9 +596,6 @@ int rxe_mig_refill(struct ib_ucontext *uc, u32 type, void *obj,
 		return refill_mw(rxe, to_rmw(obj), &in, uc);
 	case RXE_MIG_REC_AH:
 		return refill_ah(to_rah(obj), &in);
-	case RXE_MIG_REC_PD:
-	case RXE_MIG_REC_MR:
-		return 0;	/* complete as created */
 	}
 	return -EINVAL;
 }

@@ -44,17 +44,60 @@ static int substitute_gid(struct rxe_dev *rxe, int index, union ib_gid *gid)
 	return -ENOENT;
 }
 
-static int check_live(struct rxe_dev *rxe, struct rxe_mig_qp *mig, u32 flags,
-		      struct rxe_mig_refusal *why)
+/* bind an address vector to this host: address, GID index, loopback or not */
+static void place_av(struct rxe_dev *rxe, struct rxe_av *av)
+{
+	union ib_gid sgid, dgid;
+	int index;
+
+	rxe_mig_av_gids(av, &sgid, &dgid);
+	if (!rxe_mig_gid_present(rxe, &sgid, &index)) {
+		index = substitute_gid(rxe, av->grh.sgid_index, &sgid);
+		if (av->network_type == RXE_NETWORK_TYPE_IPV4)
+			memcpy(&av->sgid_addr._sockaddr_in.sin_addr,
+			       sgid.raw + 12, 4);
+		else
+			memcpy(&av->sgid_addr._sockaddr_in6.sin6_addr,
+			       sgid.raw, 16);
+	}
+	if (index >= 0)
+		av->grh.sgid_index = index;
+	rxe_mig_av_set_dgid(rxe, av, &dgid);
+}
+
+struct live {
+	struct rxe_dev		*rxe;
+	u32			flags;
+	struct rxe_mig_refusal	*why;
+};
+
+static int check_av(const struct live *live, const struct rxe_av *av,
+		    bool replaceable, u32 type, u32 handle, u32 value)
+{
+	union ib_gid sgid, dgid;
+
+	rxe_mig_av_gids(av, &sgid, &dgid);
+	if (rxe_mig_gid_present(live->rxe, &sgid, NULL))
+		return 0;
+	if (live->flags & RXE_MIG_RESUME_NEW_ADDR && replaceable &&
+	    substitute_gid(live->rxe, av->grh.sgid_index, &sgid) >= 0)
+		return 0;
+	rxe_mig_refuse(live->why, type, handle, RXE_MIG_NO_GID, value,
+		       type == RXE_MIG_REC_QP ?
+		       "local address of the QP is not on this device; move it here first" :
+		       "source address of the AH is not on this device; move it here first");
+	return -EADDRNOTAVAIL;
+}
+
+static int check_live(const struct live *live, struct rxe_mig_qp *mig)
 {
 	struct rxe_qp *qp = mig->qp;
 	u32 handle = rxe_mig_qp_handle(&qp->ibqp);
-	struct rxe_mig_path path;
-	int index;
+	int err;
 
-	if (mig->state != RXE_MIG_STOPPED || !mig->restored ||
-	    !mig->refilled) {
-		rxe_mig_refuse(why, RXE_MIG_REC_QP, handle,
+	if (mig->state != RXE_MIG_STOPPED ||
+	    qp->elem.mig_phase != RXE_MIG_REFILLED) {
+		rxe_mig_refuse(live->why, RXE_MIG_REC_QP, handle,
 			       RXE_MIG_NOT_STOPPED, qp_num(qp),
 			       "QP has not been refilled");
 		return -EINVAL;
@@ -63,17 +106,12 @@ static int check_live(struct rxe_dev *rxe, struct rxe_mig_qp *mig, u32 flags,
 	    qp_state(qp) < IB_QPS_RTR || qp_state(qp) == IB_QPS_ERR)
 		return 0;
 
-	rxe_mig_path_of(qp, &path);
-	if (!rxe_mig_gid_present(rxe, &path.sgid, &index) &&
-	    (!(flags & RXE_MIG_RESUME_NEW_ADDR) || qp_type(qp) != IB_QPT_RC ||
-	     substitute_gid(rxe, qp->pri_av.grh.sgid_index, &path.sgid) < 0)) {
-		rxe_mig_refuse(why, RXE_MIG_REC_QP, handle, RXE_MIG_NO_GID,
-			       qp_num(qp),
-			       "local address of the QP is not on this device; move it here first");
-		return -EADDRNOTAVAIL;
-	}
-	if (qp->mtu > rxe->port.mtu_cap) {
-		rxe_mig_refuse(why, RXE_MIG_REC_QP, handle, RXE_MIG_MTU,
+	err = check_av(live, &qp->pri_av, qp_type(qp) == IB_QPT_RC,
+		       RXE_MIG_REC_QP, handle, qp_num(qp));
+	if (err)
+		return err;
+	if (qp->mtu > live->rxe->port.mtu_cap) {
+		rxe_mig_refuse(live->why, RXE_MIG_REC_QP, handle, RXE_MIG_MTU,
 			       qp_num(qp),
 			       "path MTU of the QP exceeds the MTU of this port; raise the netdev's");
 		return -EMSGSIZE;
@@ -81,32 +119,57 @@ static int check_live(struct rxe_dev *rxe, struct rxe_mig_qp *mig, u32 flags,
 	return 0;
 }
 
-/* bind the QP to this host: address, GID index, route, loopback or not */
+static bool waits(const struct rxe_mig_obj *o)
+{
+	return o->elem && o->type != RXE_MIG_REC_QP &&
+	       o->elem->mig_phase != RXE_MIG_LIVE;
+}
+
+/* objects other than QPs */
+static int check_obj(const struct rxe_mig_obj *o, void *arg)
+{
+	const struct live *live = arg;
+
+	if (!waits(o))
+		return 0;
+	if (o->elem->mig_phase != RXE_MIG_REFILLED) {
+		rxe_mig_refuse(live->why, o->type, o->handle,
+			       RXE_MIG_NOT_STOPPED, o->elem->index,
+			       "object has not been refilled");
+		return -EINVAL;
+	}
+	if (o->type == RXE_MIG_REC_AH)
+		return check_av(live, &to_rah(o->obj)->av, true, o->type,
+				o->handle, o->elem->index);
+	return 0;
+}
+
+static int settle_obj(const struct rxe_mig_obj *o, void *arg)
+{
+	struct live *live = arg;
+
+	if (!waits(o))
+		return 0;
+	if (o->type == RXE_MIG_REC_AH)
+		place_av(live->rxe, &to_rah(o->obj)->av);
+	o->elem->mig_phase = RXE_MIG_LIVE;
+	return 0;
+}
+
+/* bind the QP to this host */
 static void localise(struct rxe_dev *rxe, struct rxe_mig_qp *mig)
 {
 	struct rxe_qp *qp = mig->qp;
-	struct rxe_av *av = &qp->pri_av;
-	struct rxe_mig_path path;
-	int index;
 
 	if ((qp_type(qp) != IB_QPT_RC && qp_type(qp) != IB_QPT_UC) ||
 	    qp_state(qp) < IB_QPS_RTR || qp_state(qp) == IB_QPS_ERR)
 		return;
 
 	rxe_mig_quiesce(qp);
-	rxe_mig_path_of(qp, &path);
-	if (!rxe_mig_gid_present(rxe, &path.sgid, &index)) {
-		index = substitute_gid(rxe, av->grh.sgid_index, &path.sgid);
-		if (av->network_type == RXE_NETWORK_TYPE_IPV4)
-			memcpy(&av->sgid_addr._sockaddr_in.sin_addr,
-			       path.sgid.raw + 12, 4);
-		else
-			memcpy(&av->sgid_addr._sockaddr_in6.sin6_addr,
-			       path.sgid.raw, 16);
-	}
-	if (index >= 0)
-		av->grh.sgid_index = index;
-	rxe_mig_set_peer(mig, &path.dgid);
+	place_av(rxe, &qp->pri_av);
+	/* the cached route ignores the destination address */
+	if (qp_type(qp) == IB_QPT_RC)
+		sk_dst_reset(qp->sk->sk);
 	rxe_mig_set_state(mig, RXE_MIG_STOPPED);
 }
 
@@ -128,48 +191,55 @@ static void unstick(struct rxe_dev *rxe, struct ib_ucontext *uc)
  * rxe_mig_resume - a restored context goes live [RESUME-1]
  * @uc: the context
  * @flags: RXE_MIG_RESUME_*
- * @why: on error, the QP that stands in the way
+ * @why: on error, the object that stands in the way
  *
- * Return: 0 or a negative errno; on error no QP is live.
+ * Return: 0 or a negative errno; on error nothing is live.
  */
 int rxe_mig_resume(struct ib_ucontext *uc, u32 flags,
 		   struct rxe_mig_refusal *why)
 {
 	struct rxe_dev *rxe = to_rdev(uc->device);
 	struct rxe_mig_dev *dev = rxe->mig;
+	struct live live = { .rxe = rxe, .flags = flags, .why = why };
 	struct rxe_mig_qp *mig, *next;
 	struct rxe_mig_ctx *ctx;
-	int err = 0;
+	int err;
 
 	if (!rxe_mig_capable())
 		return -EPERM;
 
 	mutex_lock(&dev->ctx_lock);
+	/* a context without QPs has none */
 	ctx = rxe_mig_ctx_find(dev, uc);
-	if (!ctx)
-		goto out;	/* a context without QPs */
-	if (ctx->lease) {
-		rxe_mig_refuse(why, 0, 0, RXE_MIG_BUSY, 0,
+	if (ctx && (ctx->lease || ctx->committed)) {
+		rxe_mig_refuse(why, 0, 0, RXE_MIG_BUSY, 0, ctx->committed ?
+			       "context is committed: its snapshot is the live copy" :
 			       "context is dumped; cancel or commit that first");
 		err = -EBUSY;
 		goto out;
 	}
-	list_for_each_entry(mig, &ctx->qps, ctx_entry) {
-		err = check_live(rxe, mig, flags, why);
-		if (err)
-			goto out;
-	}
+	err = rxe_mig_survey(uc, check_obj, &live);
+	if (err)
+		goto out;
+	if (ctx)
+		list_for_each_entry(mig, &ctx->qps, ctx_entry) {
+			err = check_live(&live, mig);
+			if (err)
+				goto out;
+		}
 	if (flags & RXE_MIG_RESUME_CHECK)
 		goto out;
 
-	list_for_each_entry_safe(mig, next, &ctx->qps, ctx_entry) {
-		rxe_mig_qp_lock(mig->qp);
-		localise(rxe, mig);
-		rxe_mig_tomb_drop(dev, qp_num(mig->qp));
-		rxe_mig_go_live(mig);
-		rxe_mig_qp_unlock(mig->qp);
-		rxe_mig_ctx_del_qp(mig);
-	}
+	rxe_mig_survey(uc, settle_obj, &live);
+	if (ctx)
+		list_for_each_entry_safe(mig, next, &ctx->qps, ctx_entry) {
+			rxe_mig_qp_lock(mig->qp);
+			localise(rxe, mig);
+			rxe_mig_tomb_drop(dev, qp_num(mig->qp));
+			rxe_mig_go_live(mig);
+			rxe_mig_qp_unlock(mig->qp);
+			rxe_mig_ctx_del_qp(mig);
+		}
 out:
 	mutex_unlock(&dev->ctx_lock);
 	if (!err && !(flags & RXE_MIG_RESUME_CHECK))

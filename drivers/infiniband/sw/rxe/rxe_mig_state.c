@@ -272,15 +272,14 @@ static void gid_to_sockaddr(const union ib_gid *gid, struct rxe_av *av,
 }
 
 /**
- * rxe_mig_set_peer - the partner is at a new address [RESUME-4]
- * @mig: migration state of a quiesced QP
- * @dgid: the partner's address
+ * rxe_mig_av_set_dgid - let an address vector lead to an address
+ * @rxe: device that sends
+ * @av: the address vector, which nobody uses now
+ * @dgid: destination
  */
-void rxe_mig_set_peer(struct rxe_mig_qp *mig, const union ib_gid *dgid)
+void rxe_mig_av_set_dgid(struct rxe_dev *rxe, struct rxe_av *av,
+			 const union ib_gid *dgid)
 {
-	struct rxe_qp *qp = mig->qp;
-	struct rxe_dev *rxe = to_rdev(qp->ibqp.device);
-	struct rxe_av *av = &qp->pri_av;
 	struct net_device *ndev;
 
 	memcpy(&av->grh.dgid, dgid, sizeof(*dgid));
@@ -297,7 +296,18 @@ void rxe_mig_set_peer(struct rxe_mig_qp *mig, const union ib_gid *dgid)
 			dev_put(ndev);
 		}
 	}
+}
 
+/**
+ * rxe_mig_set_peer - the partner is at a new address [RESUME-4]
+ * @mig: migration state of a quiesced QP
+ * @dgid: the partner's address
+ */
+void rxe_mig_set_peer(struct rxe_mig_qp *mig, const union ib_gid *dgid)
+{
+	struct rxe_qp *qp = mig->qp;
+
+	rxe_mig_av_set_dgid(to_rdev(qp->ibqp.device), &qp->pri_av, dgid);
 	/* the cached route ignores the destination address */
 	if (qp_type(qp) == IB_QPT_RC)
 		sk_dst_reset(qp->sk->sk);

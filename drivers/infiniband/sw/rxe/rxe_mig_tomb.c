@@ -37,7 +37,7 @@ void rxe_mig_tomb_create(struct rxe_mig_qp *mig)
 	struct rxe_mig_dev *dev = to_rdev(qp->ibqp.device)->mig;
 	struct rxe_mig_tomb *t, *old;
 
-	if (!rxe_mig_tombstone_ms || mig->restored ||
+	if (!rxe_mig_tombstone_ms || rxe_mig_restored(mig) ||
 	    qp_type(qp) != IB_QPT_RC || qp_state(qp) < IB_QPS_RTR ||
 	    qp_state(qp) == IB_QPS_ERR)
 		return;

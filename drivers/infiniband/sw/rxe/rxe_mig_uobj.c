@@ -46,6 +46,54 @@ static u32 type_of_class(u32 class)
 	return 0;
 }
 
+static struct rxe_pool_elem *elem_of(u32 type, void *obj)
+{
+	switch (type) {
+	case RXE_MIG_REC_PD:
+		return &to_rpd(obj)->elem;
+	case RXE_MIG_REC_MR:
+		return &to_rmr(obj)->elem;
+	case RXE_MIG_REC_CQ:
+		return &to_rcq(obj)->elem;
+	case RXE_MIG_REC_SRQ:
+		return &to_rsrq(obj)->elem;
+	case RXE_MIG_REC_AH:
+		return &to_rah(obj)->elem;
+	case RXE_MIG_REC_QP:
+		return &to_rqp(obj)->elem;
+	case RXE_MIG_REC_MW:
+		return &to_rmw(obj)->elem;
+	}
+	return NULL;
+}
+
+/* how many event files of each kind have been seen */
+struct ordinals {
+	u32 channels;
+	u32 asyncs;
+};
+
+/* all but what needs the object itself */
+static void describe(struct rxe_mig_obj *o, struct ib_uobject *uobj,
+		     struct ordinals *seen)
+{
+	o->class = uobj_get_object_id(uobj);
+	o->type = type_of_class(o->class);
+	o->handle = uobj->id;
+	o->user_handle = uobj->user_handle;
+	o->obj = uobj;
+	o->elem = NULL;
+	if (o->type == RXE_MIG_REC_CHANNEL)
+		o->handle = seen->channels++;
+	else if (o->type == RXE_MIG_REC_ASYNC)
+		o->handle = seen->asyncs++;
+}
+
+static bool is_file(const struct rxe_mig_obj *o)
+{
+	return o->type == RXE_MIG_REC_CHANNEL || o->type == RXE_MIG_REC_ASYNC;
+}
+
 /**
  * rxe_mig_walk_begin - list the objects of a context, oldest first
  * @uc: the context
@@ -53,13 +101,16 @@ static u32 type_of_class(u32 class)
  *
  * Event files get ordinals as handles: their number among the files of the
  * same class.  The default asynchronous event file comes first.
+ *
+ * Other verbs on the context fail with EIO meanwhile: this is for a context
+ * whose process does not run.
  */
 int rxe_mig_walk_begin(struct ib_ucontext *uc, struct rxe_mig_walk *walk)
 {
 	struct ib_uverbs_file *ufile = uc->ufile;
+	struct ordinals seen = {};
 	struct ib_uobject *uobj;
 	unsigned int n = 0, i;
-	u32 channels = 0, asyncs = 0;
 
 	walk->ufile = ufile;
 	down_write(&ufile->hw_destroy_rwsem);
@@ -78,18 +129,11 @@ int rxe_mig_walk_begin(struct ib_ucontext *uc, struct rxe_mig_walk *walk)
 	list_for_each_entry_reverse(uobj, &ufile->uobjects, list) {
 		struct rxe_mig_obj *o = &walk->objs[i++];
 
-		o->class = uobj_get_object_id(uobj);
-		o->type = type_of_class(o->class);
-		o->handle = uobj->id;
-		o->user_handle = uobj->user_handle;
+		describe(o, uobj, &seen);
+		if (is_file(o))
+			continue;
 		o->obj = uobj->object;
-		if (o->type == RXE_MIG_REC_CHANNEL) {
-			o->handle = channels++;
-			o->obj = uobj;
-		} else if (o->type == RXE_MIG_REC_ASYNC) {
-			o->handle = asyncs++;
-			o->obj = uobj;
-		}
+		o->elem = elem_of(o->type, o->obj);
 	}
 	return 0;
 }
@@ -102,6 +146,169 @@ void rxe_mig_walk_end(struct rxe_mig_walk *walk)
 {
 	up_write(&walk->ufile->hw_destroy_rwsem);
 	kvfree(walk->objs);
+}
+
+/* the object of an element as others know it, and its uverbs object */
+static void *ib_obj_of(struct rxe_pool_elem *elem, struct ib_uobject **uobj)
+{
+	struct ib_uevent_object *uevent = NULL;
+	void *obj = NULL;
+
+	*uobj = NULL;
+	switch (elem->pool->type) {
+	case RXE_TYPE_PD: {
+		struct ib_pd *pd = &((struct rxe_pd *)elem->obj)->ibpd;
+
+		*uobj = pd->uobject;
+		return pd;
+	}
+	case RXE_TYPE_MR: {
+		struct ib_mr *mr = &((struct rxe_mr *)elem->obj)->ibmr;
+
+		*uobj = mr->uobject;
+		return mr;
+	}
+	case RXE_TYPE_AH: {
+		struct ib_ah *ah = &((struct rxe_ah *)elem->obj)->ibah;
+
+		*uobj = ah->uobject;
+		return ah;
+	}
+	case RXE_TYPE_MW: {
+		struct ib_mw *mw = &((struct rxe_mw *)elem->obj)->ibmw;
+
+		*uobj = mw->uobject;
+		return mw;
+	}
+	case RXE_TYPE_CQ: {
+		struct ib_cq *cq = &((struct rxe_cq *)elem->obj)->ibcq;
+
+		uevent = cq->uobject ? &cq->uobject->uevent : NULL;
+		obj = cq;
+		break;
+	}
+	case RXE_TYPE_SRQ: {
+		struct ib_srq *srq = &((struct rxe_srq *)elem->obj)->ibsrq;
+
+		uevent = srq->uobject ? &srq->uobject->uevent : NULL;
+		obj = srq;
+		break;
+	}
+	case RXE_TYPE_QP: {
+		struct ib_qp *qp = &((struct rxe_qp *)elem->obj)->ibqp;
+
+		uevent = qp->uobject ? &qp->uobject->uevent : NULL;
+		obj = qp;
+		break;
+	}
+	default:
+		break;
+	}
+	if (uevent)
+		*uobj = &uevent->uobject;
+	return obj;
+}
+
+/* what has no pool; under the spinlock of the list, so @fn must not sleep */
+static int survey_files(struct ib_uverbs_file *ufile,
+			int (*fn)(const struct rxe_mig_obj *o, void *arg),
+			void *arg)
+{
+	struct ordinals seen = {};
+	struct ib_uobject *uobj;
+	struct rxe_mig_obj o;
+	int err = 0;
+
+	spin_lock_irq(&ufile->uobjects_lock);
+	list_for_each_entry_reverse(uobj, &ufile->uobjects, list) {
+		describe(&o, uobj, &seen);
+		if (o.type && !is_file(&o))
+			continue;
+		err = fn(&o, arg);
+		if (err)
+			break;
+	}
+	spin_unlock_irq(&ufile->uobjects_lock);
+	return err;
+}
+
+/* with a reference: destroying the object waits for us */
+static struct rxe_pool_elem *get_elem(struct rxe_pool *pool, u32 index,
+				      struct ib_ucontext *uc)
+{
+	struct rxe_pool_elem *elem = NULL;
+	struct ib_uobject *uobj;
+	void *obj;
+
+	/* An AH of the kernel may be destroyed by somebody who cannot sleep */
+	preempt_disable();
+	obj = rxe_pool_get_index(pool, index);
+	if (obj) {
+		elem = obj + pool->elem_offset;
+		ib_obj_of(elem, &uobj);
+		if (!uobj || uobj->context != uc) {
+			__rxe_put(elem);
+			elem = NULL;
+		}
+	}
+	preempt_enable();
+	return elem;
+}
+
+static int survey_pool(struct rxe_pool *pool, struct ib_ucontext *uc,
+		       int (*fn)(const struct rxe_mig_obj *o, void *arg),
+		       void *arg)
+{
+	struct ordinals seen = {};
+	struct rxe_pool_elem *elem;
+	struct ib_uobject *uobj;
+	struct rxe_mig_obj o;
+	unsigned long index;
+	void *obj;
+	int err = 0;
+
+	for (index = 0; !err && xa_find(&pool->xa, &index, ULONG_MAX, XA_PRESENT);
+	     index++) {
+		elem = get_elem(pool, index, uc);
+		if (elem) {
+			obj = ib_obj_of(elem, &uobj);
+			describe(&o, uobj, &seen);
+			o.obj = obj;
+			o.elem = elem;
+			err = fn(&o, arg);
+			__rxe_put(elem);
+		}
+		cond_resched();
+	}
+	return err;
+}
+
+/**
+ * rxe_mig_survey - visit the objects of a context, which may run
+ * @uc: the context
+ * @fn: is called for each, until it returns an error; must not sleep for
+ *	event files and objects without type
+ * @arg: for @fn
+ *
+ * Verbs of other threads go on and succeed, so objects may come, change and
+ * be missed.  Event files and unknown objects come first, then the others in
+ * the order of enum rxe_mig_rec_type.
+ */
+int rxe_mig_survey(struct ib_ucontext *uc,
+		   int (*fn)(const struct rxe_mig_obj *o, void *arg), void *arg)
+{
+	struct rxe_dev *rxe = to_rdev(uc->device);
+	struct rxe_pool *pools[] = {
+		&rxe->pd_pool, &rxe->mr_pool, &rxe->cq_pool, &rxe->srq_pool,
+		&rxe->ah_pool, &rxe->qp_pool, &rxe->mw_pool,
+	};
+	unsigned int i;
+	int err;
+
+	err = survey_files(uc->ufile, fn, arg);
+	for (i = 0; !err && i < ARRAY_SIZE(pools); i++)
+		err = survey_pool(pools[i], uc, fn, arg);
+	return err;
 }
 
 u32 rxe_mig_uobj_handle(struct ib_uobject *uobj)
@@ -198,9 +405,10 @@ unsigned int rxe_mig_channel_events(void *channel, u32 *cqs, unsigned int max)
 	struct ib_uverbs_completion_event_file *f =
 		container_of((struct ib_uobject *)channel, typeof(*f), uobj);
 	struct ib_uverbs_event *e;
+	unsigned long flags;
 	unsigned int n = 0;
 
-	spin_lock_irq(&f->ev_queue.lock);
+	spin_lock_irqsave(&f->ev_queue.lock, flags);
 	list_for_each_entry(e, &f->ev_queue.event_list, list) {
 		struct ib_ucq_object *ucq = container_of(e->counter,
 						struct ib_ucq_object,
@@ -210,7 +418,7 @@ unsigned int rxe_mig_channel_events(void *channel, u32 *cqs, unsigned int max)
 			cqs[n] = ucq->uevent.uobject.id;
 		n++;
 	}
-	spin_unlock_irq(&f->ev_queue.lock);
+	spin_unlock_irqrestore(&f->ev_queue.lock, flags);
 	return n;
 }
 
@@ -251,9 +459,10 @@ unsigned int rxe_mig_async_events(struct rxe_mig_walk *walk, void *async,
 	struct ib_uverbs_async_event_file *f =
 		container_of((struct ib_uobject *)async, typeof(*f), uobj);
 	struct ib_uverbs_event *e;
+	unsigned long flags;
 	unsigned int n = 0;
 
-	spin_lock_irq(&f->ev_queue.lock);
+	spin_lock_irqsave(&f->ev_queue.lock, flags);
 	list_for_each_entry(e, &f->ev_queue.event_list, list) {
 		if (ev && n < max) {
 			ev[n] = (struct rxe_mig_async_event) {
@@ -266,19 +475,20 @@ unsigned int rxe_mig_async_events(struct rxe_mig_walk *walk, void *async,
 		}
 		n++;
 	}
-	spin_unlock_irq(&f->ev_queue.lock);
+	spin_unlock_irqrestore(&f->ev_queue.lock, flags);
 	return n;
 }
 
 /* by handle, of one class; NULL if there is none */
-static void *find_obj(struct rxe_mig_walk *walk, u32 type, u32 handle)
+static struct rxe_mig_obj *find_obj(struct rxe_mig_walk *walk, u32 type,
+				    u32 handle)
 {
 	unsigned int i;
 
 	for (i = 0; i < walk->num; i++)
 		if (walk->objs[i].type == type &&
 		    walk->objs[i].handle == handle)
-			return walk->objs[i].obj;
+			return &walk->objs[i];
 	return NULL;
 }
 
@@ -292,42 +502,15 @@ static void *find_obj(struct rxe_mig_walk *walk, u32 type, u32 handle)
 int rxe_mig_find(struct ib_ucontext *uc, u32 type, u32 handle, void **obj)
 {
 	struct rxe_mig_walk walk;
-	void *found;
+	struct rxe_mig_obj *o;
 	int err;
 
 	err = rxe_mig_walk_begin(uc, &walk);
 	if (err)
 		return err;
-	found = find_obj(&walk, type, handle);
-	err = -ENOENT;
-	if (found && type == RXE_MIG_REC_MR && rxe_get(to_rmr(found))) {
-		*obj = to_rmr(found);
-		err = 0;
-	} else if (found && type == RXE_MIG_REC_QP && rxe_get(to_rqp(found))) {
-		*obj = to_rqp(found);
-		err = 0;
-	}
-	rxe_mig_walk_end(&walk);
-	return err;
-}
-
-/**
- * rxe_mig_inject_comp - put an event back into the channel of a CQ
- * @uc: context
- * @cq_handle: the CQ
- */
-int rxe_mig_inject_comp(struct ib_ucontext *uc, u32 cq_handle)
-{
-	struct rxe_mig_walk walk;
-	struct ib_cq *cq;
-	int err;
-
-	err = rxe_mig_walk_begin(uc, &walk);
-	if (err)
-		return err;
-	cq = find_obj(&walk, RXE_MIG_REC_CQ, cq_handle);
-	if (cq && cq->cq_context)
-		cq->comp_handler(cq, cq->cq_context);
+	o = find_obj(&walk, type, handle);
+	if (o && __rxe_get(o->elem))
+		*obj = o->elem->obj;
 	else
 		err = -ENOENT;
 	rxe_mig_walk_end(&walk);
@@ -335,47 +518,138 @@ int rxe_mig_inject_comp(struct ib_ucontext *uc, u32 cq_handle)
 }
 
 /**
- * rxe_mig_inject_async - put an event back into the asynchronous event file
- * @uc: context
- * @rec: the event; those of the port are dropped, they tell of another host
+ * rxe_mig_inject_comp - put events back into a completion channel
+ * @uc: context that is being restored
+ * @channel: ordinal of the channel
+ * @cqs: handles of the CQs, oldest event first
+ * @num: how many
+ *
+ * Return: 0; on error no event has been put anywhere: -ENOENT if there is no
+ * such CQ, -EINVAL if it reports elsewhere, -EBUSY if it is live.
  */
-int rxe_mig_inject_async(struct ib_ucontext *uc,
-			 const struct rxe_mig_async_event *rec)
+int rxe_mig_inject_comp(struct ib_ucontext *uc, u32 channel, const u32 *cqs,
+			unsigned int num)
 {
-	struct ib_event ev = {
-		.device = uc->device,
-		.event = rec->event_type,
-	};
 	struct rxe_mig_walk walk;
-	void *obj;
+	struct rxe_mig_obj *o;
+	struct ib_cq *cq;
+	unsigned int i;
 	int err;
 
-	if (!rec->obj_type)
-		return 0;
+	if (channel == RXE_MIG_NONE)
+		return -EINVAL;
 	err = rxe_mig_walk_begin(uc, &walk);
 	if (err)
 		return err;
-	obj = find_obj(&walk, rec->obj_type, rec->obj_handle);
-	err = obj ? 0 : -ENOENT;
-	switch (obj ? rec->obj_type : 0) {
+	for (i = 0; !err && i < num; i++) {
+		o = find_obj(&walk, RXE_MIG_REC_CQ, cqs[i]);
+		if (!o)
+			err = -ENOENT;
+		else if (o->elem->mig_phase == RXE_MIG_LIVE)
+			err = -EBUSY;
+		else if (rxe_mig_cq_channel(&walk, o->obj) != channel)
+			err = -EINVAL;
+	}
+	for (i = 0; !err && i < num; i++) {
+		cq = find_obj(&walk, RXE_MIG_REC_CQ, cqs[i])->obj;
+		cq->comp_handler(cq, cq->cq_context);
+	}
+	rxe_mig_walk_end(&walk);
+	return err;
+}
+
+/* what kind of object an event is about; 0 for the port and the device */
+static u32 event_source(u32 event)
+{
+	switch (event) {
+	case IB_EVENT_CQ_ERR:
+		return RXE_MIG_REC_CQ;
+	case IB_EVENT_QP_FATAL:
+	case IB_EVENT_QP_REQ_ERR:
+	case IB_EVENT_QP_ACCESS_ERR:
+	case IB_EVENT_COMM_EST:
+	case IB_EVENT_SQ_DRAINED:
+	case IB_EVENT_PATH_MIG:
+	case IB_EVENT_PATH_MIG_ERR:
+	case IB_EVENT_QP_LAST_WQE_REACHED:
+		return RXE_MIG_REC_QP;
+	case IB_EVENT_SRQ_ERR:
+	case IB_EVENT_SRQ_LIMIT_REACHED:
+		return RXE_MIG_REC_SRQ;
+	}
+	return 0;
+}
+
+static int check_async(struct rxe_mig_walk *walk,
+		       const struct rxe_mig_async_event *ev)
+{
+	struct rxe_mig_obj *o;
+
+	if (ev->reserved || ev->obj_type != event_source(ev->event_type))
+		return -EINVAL;
+	if (!ev->obj_type)
+		return ev->event_type > IB_EVENT_WQ_FATAL ? -EINVAL : 0;
+	o = find_obj(walk, ev->obj_type, ev->obj_handle);
+	if (!o)
+		return -ENOENT;
+	return o->elem->mig_phase == RXE_MIG_LIVE ? -EBUSY : 0;
+}
+
+static void inject_async(struct ib_event *ev, u32 type, void *obj)
+{
+	switch (type) {
 	case RXE_MIG_REC_QP:
-		ev.element.qp = obj;
-		if (ev.element.qp->registered_event_handler)
-			ev.element.qp->registered_event_handler(&ev,
-					ev.element.qp->qp_context);
+		ev->element.qp = obj;
+		if (ev->element.qp->registered_event_handler)
+			ev->element.qp->registered_event_handler(ev,
+					ev->element.qp->qp_context);
 		break;
 	case RXE_MIG_REC_CQ:
-		ev.element.cq = obj;
-		if (ev.element.cq->event_handler)
-			ev.element.cq->event_handler(&ev,
-					ev.element.cq->cq_context);
+		ev->element.cq = obj;
+		if (ev->element.cq->event_handler)
+			ev->element.cq->event_handler(ev,
+					ev->element.cq->cq_context);
 		break;
 	case RXE_MIG_REC_SRQ:
-		ev.element.srq = obj;
-		if (ev.element.srq->event_handler)
-			ev.element.srq->event_handler(&ev,
-					ev.element.srq->srq_context);
+		ev->element.srq = obj;
+		if (ev->element.srq->event_handler)
+			ev->element.srq->event_handler(ev,
+					ev->element.srq->srq_context);
 		break;
+	}
+}
+
+/**
+ * rxe_mig_inject_async - put events back into the asynchronous event files
+ * @uc: context that is being restored
+ * @rec: the events, oldest first; those of the port are dropped, they tell of
+ *	 another host
+ * @num: how many
+ *
+ * Return: 0; on error no event has been put anywhere: -ENOENT if there is no
+ * such object, -EINVAL if it has no such events, -EBUSY if it is live.
+ */
+int rxe_mig_inject_async(struct ib_ucontext *uc,
+			 const struct rxe_mig_async_event *rec,
+			 unsigned int num)
+{
+	struct ib_event ev = { .device = uc->device };
+	struct rxe_mig_walk walk;
+	unsigned int i;
+	int err;
+
+	err = rxe_mig_walk_begin(uc, &walk);
+	if (err)
+		return err;
+	for (i = 0; !err && i < num; i++)
+		err = check_async(&walk, &rec[i]);
+	for (i = 0; !err && i < num; i++) {
+		if (!rec[i].obj_type)
+			continue;
+		ev.event = rec[i].event_type;
+		inject_async(&ev, rec[i].obj_type,
+			     find_obj(&walk, rec[i].obj_type,
+				      rec[i].obj_handle)->obj);
 	}
 	rxe_mig_walk_end(&walk);
 	return err;
@@ -392,39 +666,34 @@ int rxe_mig_inject_async(struct ib_ucontext *uc,
 int rxe_mig_identify(struct ib_ucontext *uc, int fd,
 		     struct rxe_mig_identity *id)
 {
-	struct rxe_mig_walk walk;
+	struct ib_uverbs_file *ufile = uc->ufile;
+	struct ordinals seen = {};
+	struct ib_uobject *uobj;
+	struct rxe_mig_obj o;
 	struct file *file;
-	unsigned int i;
-	int err;
+	int err = -ENOENT;
 
 	file = fget(fd);
 	if (!file)
 		return -EBADF;
-	if (file->private_data == uc->ufile) {
+	if (file->private_data == ufile) {
 		id->kind = RXE_MIG_REC_CONTEXT;
 		id->id = 0;
 		fput(file);
 		return 0;
 	}
-	err = rxe_mig_walk_begin(uc, &walk);
-	if (err)
-		goto out;
-	err = -ENOENT;
-	for (i = 0; i < walk.num; i++) {
-		struct rxe_mig_obj *o = &walk.objs[i];
-
+	spin_lock_irq(&ufile->uobjects_lock);
+	list_for_each_entry_reverse(uobj, &ufile->uobjects, list) {
+		describe(&o, uobj, &seen);
 		/* the private data of an event file is its uobject */
-		if ((o->type == RXE_MIG_REC_CHANNEL ||
-		     o->type == RXE_MIG_REC_ASYNC) &&
-		    file->private_data == o->obj) {
-			id->kind = o->type;
-			id->id = o->handle;
+		if (is_file(&o) && file->private_data == uobj) {
+			id->kind = o.type;
+			id->id = o.handle;
 			err = 0;
 			break;
 		}
 	}
-	rxe_mig_walk_end(&walk);
-out:
+	spin_unlock_irq(&ufile->uobjects_lock);
 	fput(file);
 	return err;
 }
@@ -573,6 +842,9 @@ out:
  * @uc: context of the file
  * @fd: the file, of the caller
  * @pid: the task, in the caller's pid namespace; must hold the file
+ *
+ * Return: 0, -EBADF, -ENOENT if the file is not that of @uc, -ESRCH, or
+ * -EPERM without capabilities or if the task does not hold the file.
  */
 int rxe_mig_adopt(struct ib_ucontext *uc, int fd, int pid)
 {
@@ -588,7 +860,7 @@ int rxe_mig_adopt(struct ib_ucontext *uc, int fd, int pid)
 	if (!file)
 		return -EBADF;
 	if (file->private_data != uc->ufile) {
-		err = -EINVAL;
+		err = -ENOENT;
 		goto put_file;
 	}
 	p = find_get_pid(pid);

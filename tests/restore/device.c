@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * Other devices, addresses and MTUs.
+ */
+#include "suite.h"
+
+/* A device of our own, whose address and MTU we may change */
+#define DEV9 "rxe9"
+#define NETDEV9 "rdtest9"
+#define ADDR9 "192.168.99.1"
+
+static void run(const char *command)
+{
+	if (system(command))
+		die("failed: %s", command);
+}
+
+void remove_device(void)
+{
+	int ret = 0;
+
+	if (!access("/sys/class/net/" NETDEV9, F_OK))
+		ret = system("rdma link delete " DEV9 " 2>/dev/null;"
+			     "ip link delete " NETDEV9 " 2>/dev/null");
+	(void)ret;
+}
+
+static void add_device(void)
+{
+	remove_device();
+	run("modprobe dummy && ip link add " NETDEV9 " type dummy &&"
+	    "ip link set " NETDEV9 " mtu 4500 up &&"
+	    "ip addr add " ADDR9 "/32 dev " NETDEV9 " &&"
+	    "rdma link add " DEV9 " type rxe netdev " NETDEV9);
+	usleep(300000);
+}
+
+/* ---- addresses ---- */
+
+static struct rxe_mig_av *av_of(int n, uint32_t type)
+{
+	struct rxe_mig_rec *rec = find(n, type);
+
+	return type == RXE_MIG_REC_AH ? &((struct rxe_mig_ah *)rec)->av :
+					&((struct rxe_mig_qp_rec *)rec)->pri_av;
+}
+
+/* Image n has this address, at the index where it is now */
+static void check_address(struct ibv_context *ctx, int n, uint32_t type,
+			  const void *address)
+{
+	const struct rxe_mig_av *av = av_of(n, type);
+	union ibv_gid gid = {};
+
+	if (memcmp(av->sgid, address, sizeof(av->sgid)))
+		bad("%s with another address", type_names[type]);
+	check0(ibv_query_gid(ctx, 1, av->sgid_index, &gid));
+	if (memcmp(av->sgid, &gid, sizeof(gid)))
+		bad("the GID at index %u is not that of the %s", av->sgid_index,
+		    type_names[type]);
+}
+
+/* The object stands in the way of RESUME, and of CHECK */
+static void refuse_address(struct ibv_context *ctx,
+			   const struct rxe_mig_rec *rec)
+{
+	struct sig before = sig_of(ctx);
+	int flags;
+
+	for (flags = IBV_RESTORE_CHECK; flags >= 0; flags--) {
+		struct ibv_dump_refusal why = {};
+
+		expect(EADDRNOTAVAIL, resume(ctx, flags, &why),
+		       flags ? "CHECK" : "RESUME");
+		expect_blame(&why, rec, IBV_DUMP_REASON_NO_GID);
+	}
+	same_sig(before, sig_of(ctx), "RESUME");
+}
+
+static void c_other_device(void)
+{
+	struct ibv_context *ctx;
+
+	add_device();
+	make_image(s_connected);
+	ctx = open_device(DEV9);
+	restore_into(ctx, NULL);
+	refuse_address(ctx, find(0, RXE_MIG_REC_QP));
+	leave(ctx);
+
+	/* All of it works on the right one */
+	ctx = open_device(device);
+	restore_into(ctx, NULL);
+	finish(ctx, true);
+	remove_device();
+}
+
+static void c_other_address(void)
+{
+	struct ibv_context *ctx;
+
+	add_device();
+	make_image(s_connected);
+	ctx = open_device(DEV9);
+	restore_into(ctx, NULL);
+	expect(EADDRNOTAVAIL, resume(ctx, 0, NULL), "without NEW_ADDR");
+	/* No dump: the partner will never confirm the new address */
+	expect(0, resume(ctx, IBV_RESTORE_NEW_ADDR, NULL), "with NEW_ADDR");
+	leave(ctx);
+	remove_device();
+}
+
+/* Like a QP, an AH only has to have its address at RESUME */
+static void c_other_device_ah(void)
+{
+	struct rxe_mig_rec *ah;
+	struct ibv_context *ctx;
+	union ibv_gid gid;
+
+	add_device();
+	make_image(s_ah4);
+	ah = find(0, RXE_MIG_REC_AH);
+	ctx = open_device(DEV9);
+	restore_into(ctx, NULL);
+	refuse_address(ctx, ah);
+	dump(ctx, 1);
+	compare_rec(ah, find(1, RXE_MIG_REC_AH), false);
+	check0(context_cmd(ctx, IBV_RESTORE_CANCEL));
+	expect(0, resume(ctx, IBV_RESTORE_NEW_ADDR, NULL), "with NEW_ADDR");
+	dump(ctx, 1);
+	o.ctx = ctx;
+	find_gid(true, &gid);
+	check_address(ctx, 1, RXE_MIG_REC_AH, &gid);
+	leave(ctx);
+
+	ctx = open_device(device);
+	restore_into(ctx, NULL);
+	finish(ctx, true);
+	remove_device();
+}
+
+/* The address is there, but at another index: sgid decides */
+static void c_other_index(void)
+{
+	struct ibv_context *ctx;
+
+	add_device();
+	device = DEV9;
+	make_image(case_type == RXE_MIG_REC_AH ? s_ah4 : s_connected);
+	run("ip addr del " ADDR9 "/32 dev " NETDEV9 " && sleep 0.2 &&"
+	    "ip addr add 192.168.99.2/32 dev " NETDEV9 " && sleep 0.2 &&"
+	    "ip addr add " ADDR9 "/32 dev " NETDEV9 " && sleep 0.2");
+	ctx = open_device(DEV9);
+	restore_into(ctx, NULL);
+	go_live(ctx);
+	dump(ctx, 1);
+	check_address(ctx, 1, case_type, av_of(0, case_type)->sgid);
+	leave(ctx);
+	remove_device();
+}
+
+/* ---- MTUs ---- */
+
+static void c_small_mtu(void)
+{
+	struct ibv_dump_refusal why = {};
+	struct ibv_context *ctx;
+
+	add_device();
+	device = DEV9;
+	make_image(s_connected);
+	run("ip link set " NETDEV9 " mtu 1500");
+	usleep(300000);
+	ctx = open_device(DEV9);
+	restore_into(ctx, NULL);
+	expect(EMSGSIZE, resume(ctx, 0, &why), "RESUME");
+	expect_blame(&why, find(0, RXE_MIG_REC_QP), IBV_DUMP_REASON_MTU);
+	run("ip link set " NETDEV9 " mtu 4500");
+	usleep(300000);
+	finish(ctx, true);
+	remove_device();
+}
+
+const struct test device_tests[] = {
+	{ "EADDRNOTAVAIL: another device", c_other_device },
+	{ "EADDRNOTAVAIL: but not with NEW_ADDR", c_other_address },
+	{ "AH on another device", c_other_device_ah },
+	{ "GID at another index: %s", c_other_index,
+	  .types = ONLY(AH) | ONLY(QP) },
+	{ "EMSGSIZE: small MTU", c_small_mtu },
+	{}
+};
