@@ -5,6 +5,8 @@
  * records mean is checked by the kernel.
  */
 #include <string.h>
+#include <unistd.h>
+#include <zlib.h>
 
 #include "rdma_plugin.h"
 
@@ -23,6 +25,24 @@ static const uint32_t min_len[] = {
 	MIN_LEN(MW, mw),
 };
 
+static bool is_zero(const void *data, uint64_t len)
+{
+	const uint8_t *p = data;
+
+	while (len && !*p)
+		len--, p++;
+	return !len;
+}
+
+/* A longer header is one of a later version: zero means "as before" */
+static bool header_is_known(const struct rdma_snapshot *snap)
+{
+	const struct rxe_mig_hdr *hdr = snap->data;
+
+	return hdr->version == RXE_MIG_VERSION && !hdr->features && is_zero(hdr->reserved, sizeof(hdr->reserved)) &&
+	       is_zero(hdr + 1, hdr->hdr_len - sizeof(*hdr));
+}
+
 int rdma_snapshot_check(const struct rdma_snapshot *snap, const char *what)
 {
 	const struct rxe_mig_hdr *hdr = snap->data;
@@ -34,15 +54,23 @@ int rdma_snapshot_check(const struct rdma_snapshot *snap, const char *what)
 		pr_err("%s: not a snapshot of an RDMA context\n", what);
 		return -1;
 	}
-	if (hdr->version != RXE_MIG_VERSION || hdr->features) {
+	if (hdr->hdr_len < sizeof(*hdr) || hdr->hdr_len > snap->len || hdr->hdr_len % 8)
+		goto corrupt;
+	if (!header_is_known(snap)) {
 		pr_err("%s: version %u with features %#llx is not known here (known: %u); restore it with the release that wrote it\n",
 		       what, hdr->version, (unsigned long long)hdr->features, RXE_MIG_VERSION);
 		return -1;
 	}
-	if (hdr->hdr_len != sizeof(*hdr) || hdr->total_len != snap->len)
+	if (hdr->total_len != snap->len ||
+	    hdr->crc != crc32_z(0, snap->data + hdr->hdr_len, snap->len - hdr->hdr_len))
 		goto corrupt;
+	if (hdr->page_size != sysconf(_SC_PAGESIZE)) {
+		pr_err("%s: rings are mapped by pages of %u bytes, here they have %ld; restore it on a host like the one it is from\n",
+		       what, hdr->page_size, sysconf(_SC_PAGESIZE));
+		return -1;
+	}
 
-	pos = sizeof(*hdr);
+	pos = hdr->hdr_len;
 	for (i = 0; i < hdr->count; i++) {
 		const struct rxe_mig_rec *rec = snap->data + pos;
 
@@ -58,7 +86,7 @@ int rdma_snapshot_check(const struct rdma_snapshot *snap, const char *what)
 	if (pos != snap->len || !hdr->count)
 		goto corrupt;
 
-	first = snap->data + sizeof(*hdr);
+	first = snap->data + hdr->hdr_len;
 	if (first->num_gids > (first->rec.len - sizeof(*first)) / sizeof(first->gids[0]))
 		goto corrupt;
 	return 0;
@@ -71,7 +99,7 @@ corrupt:
 /* The record after REC, the first if that is NULL. */
 const struct rxe_mig_rec *rdma_snapshot_next(const struct rdma_snapshot *snap, const struct rxe_mig_rec *rec)
 {
-	const void *next = snap->data + sizeof(struct rxe_mig_hdr);
+	const void *next = snap->data + ((const struct rxe_mig_hdr *)snap->data)->hdr_len;
 
 	if (rec)
 		next = (const void *)rec + rec->len;

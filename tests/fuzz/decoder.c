@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include "criu-plugin.h"
 #include "rdma_plugin.h"
@@ -47,6 +48,15 @@ static void use(const void *data, size_t len)
 		sink += *bytes++;
 }
 
+/* Else no mutation would get past it */
+static void fix_crc(struct rdma_snapshot *snap)
+{
+	struct rxe_mig_hdr *hdr = snap->data;
+
+	if (snap->len >= sizeof(*hdr) && hdr->hdr_len <= snap->len)
+		hdr->crc = crc32_z(0, snap->data + hdr->hdr_len, snap->len - hdr->hdr_len);
+}
+
 /* All that restore reads of a snapshot that was found good */
 static void snapshot(const uint8_t *data, size_t len)
 {
@@ -54,9 +64,10 @@ static void snapshot(const uint8_t *data, size_t len)
 	const struct rxe_mig_rec *rec;
 
 	memcpy(snap.data, data, len);
+	fix_crc(&snap);
 	if (!rdma_snapshot_check(&snap, "fuzz")) {
-		const struct rxe_mig_context *context = snap.data +
-			sizeof(struct rxe_mig_hdr);
+		const struct rxe_mig_context *context =
+			(const void *)rdma_snapshot_next(&snap, NULL);
 
 		use(context->gids, context->num_gids * sizeof(context->gids[0]));
 		for_each_record(rec, &snap) {
