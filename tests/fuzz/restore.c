@@ -51,6 +51,17 @@ static uint64_t below(uint64_t limit)
 	return limit ? draw() % limit : 0;
 }
 
+static void *allocate(void *old, size_t len)
+{
+	void *new = realloc(old, len);
+
+	if (!new) {
+		perror("realloc");
+		exit(2);
+	}
+	return new;
+}
+
 static void load(struct image *image, const char *name)
 {
 	FILE *file = fopen(name, "rb");
@@ -62,16 +73,16 @@ static void load(struct image *image, const char *name)
 	}
 	image->name = name;
 	image->len = ftell(file);
-	image->data = malloc(image->len);
-	rewind(file);
-	if (fread(image->data, 1, image->len, file) != image->len) {
+	image->data = allocate(NULL, image->len);
+	if (fseek(file, 0, SEEK_SET) ||
+	    fread(image->data, 1, image->len, file) != image->len) {
 		perror(name);
 		exit(2);
 	}
 	fclose(file);
 	hdr = (void *)image->data;
 	if (image->len < sizeof(*hdr) || hdr->magic != RXE_MIG_MAGIC ||
-	    hdr->total_len != image->len) {
+	    hdr->total_len != image->len || hdr->hdr_len >= image->len) {
 		fprintf(stderr, "%s: not an image\n", name);
 		exit(2);
 	}
@@ -100,18 +111,19 @@ static void map_memory(const struct image *image)
 	}
 }
 
+/* An image has one record at least, that of the context. */
 static unsigned int split(const struct image *image, struct record *records)
 {
 	const struct rxe_mig_hdr *hdr = (void *)image->data;
 	const uint8_t *at = image->data + hdr->hdr_len;
 	unsigned int n = 0;
 
-	while (at < image->data + image->len && n != MAX_RECORDS) {
+	do {
 		records[n].len = ((const struct rxe_mig_rec *)at)->len;
-		records[n].data = malloc(records[n].len);
+		records[n].data = allocate(NULL, records[n].len);
 		memcpy(records[n].data, at, records[n].len);
 		at += records[n++].len;
-	}
+	} while (at < image->data + image->len && n != MAX_RECORDS);
 	return n;
 }
 
@@ -158,12 +170,12 @@ static void mutate_field(struct record *r)
 
 static void mutate_length(struct record *r)
 {
-	struct rxe_mig_rec *rec = (void *)r->data;
+	struct rxe_mig_rec *rec;
 	size_t len = below(2) ? below(r->len + 64) : (r->len & -8) - 8;
 
 	if (len < sizeof(*rec))
 		len = sizeof(*rec);
-	r->data = realloc(r->data, len);
+	r->data = allocate(r->data, len);
 	if (len > r->len)
 		memset(r->data + r->len, 0xa5, len - r->len);
 	r->len = len;
@@ -193,7 +205,7 @@ static unsigned int mutate_order(struct record *records, unsigned int n)
 		if (n == MAX_RECORDS)
 			break;
 		records[n].len = records[a].len;
-		records[n].data = malloc(records[a].len);
+		records[n].data = allocate(NULL, records[a].len);
 		memcpy(records[n].data, records[a].data, records[a].len);
 		return n + 1;
 	default:
@@ -240,6 +252,45 @@ static int step(struct ibv_context *ctx, const struct record *r, int cmd,
 	return err;
 }
 
+/* The record of the image that this one was made of, if that can be said */
+static const struct rxe_mig_rec *original(const struct image *image,
+					  const struct record *r)
+{
+	const struct rxe_mig_rec *rec = (void *)r->data, *at;
+	const struct rxe_mig_hdr *hdr = (void *)image->data;
+	const uint8_t *p = image->data + hdr->hdr_len;
+
+	for (; p < image->data + image->len; p += at->len) {
+		at = (const void *)p;
+		if (at->type == rec->type && at->handle == rec->handle)
+			return at;
+	}
+	return NULL;
+}
+
+/*
+ * What the kernel refuses is done with the original: else nothing would come to
+ * life of an image with one bad field.
+ */
+static int step_anyhow(struct ibv_context *ctx, const struct image *image,
+		       const struct record *r, int cmd,
+		       struct ibv_restore_args *args)
+{
+	const struct rxe_mig_rec *rec;
+	int err = step(ctx, r, cmd, args);
+
+	if (!err)
+		return 0;
+	rec = original(image, r);
+	if (rec) {
+		args->record = rec;
+		args->record_len = rec->len;
+		ibv_restore_object(ctx, NULL, rec->type, cmd, args,
+				   sizeof(*args));
+	}
+	return err;
+}
+
 static void look_at_ring(struct ibv_context *ctx,
 			 const struct ibv_restore_ring *ring)
 {
@@ -256,8 +307,11 @@ static void look_at_ring(struct ibv_context *ctx,
 	munmap((void *)map, ring->length);
 }
 
+static unsigned long live;		/* contexts */
+
 /* Returns the number of steps that failed */
 static unsigned int restore(struct ibv_device *device,
+			    const struct image *image,
 			    const struct record *records, unsigned int n)
 {
 	struct ibv_context *ctx = ibv_open_device(device);
@@ -277,14 +331,12 @@ static unsigned int restore(struct ibv_device *device,
 		    records[i].len >= sizeof(struct rxe_mig_cq) &&
 		    ((const struct rxe_mig_cq *)rec)->channel != RXE_MIG_NONE)
 			args.fd = channels[below(num_channels)];
-		if (step(ctx, &records[i], IBV_RESTORE_CREATE, &args)) {
-			failed++;
-			continue;
-		}
+		failed += !!step_anyhow(ctx, image, &records[i],
+					IBV_RESTORE_CREATE, &args);
 		if (rec->type == RXE_MIG_REC_CHANNEL ||
 		    rec->type == RXE_MIG_REC_ASYNC)
 			fds[i] = args.fd;
-		if (rec->type == RXE_MIG_REC_CHANNEL)
+		if (rec->type == RXE_MIG_REC_CHANNEL && args.fd >= 0)
 			channels[num_channels++] = args.fd;
 		look_at_ring(ctx, &args.ring[0]);
 		look_at_ring(ctx, &args.ring[1]);
@@ -297,12 +349,13 @@ static unsigned int restore(struct ibv_device *device,
 			struct ibv_restore_args args = { .fd = fds[i] };
 
 			if (events == (pass == 1))
-				failed += !!step(ctx, &records[i],
-						 IBV_RESTORE_REFILL, &args);
+				failed += !!step_anyhow(ctx, image, &records[i],
+							IBV_RESTORE_REFILL,
+							&args);
 		}
 	/* A QP without an address here stays stopped: that is no failure. */
-	ibv_restore_object(ctx, NULL, IBV_RESTORE_TYPE_CONTEXT,
-			   IBV_RESTORE_RESUME, NULL, 0);
+	live += !ibv_restore_object(ctx, NULL, IBV_RESTORE_TYPE_CONTEXT,
+				    IBV_RESTORE_RESUME, NULL, 0);
 	for (i = 0; i != n; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
@@ -343,17 +396,19 @@ int main(int argc, char **argv)
 		map_memory(&images[i]);
 
 	for (end = time(NULL) + atoi(argv[1]); time(NULL) < end; rounds++) {
-		n = split(&images[below(num)], records);
+		k = below(num);
+		n = split(&images[k], records);
 		n = mutate(records, n);
-		restore(list[0], records, n);
+		restore(list[0], &images[k], records, n);
 		for (k = 0; k != n; k++)
 			free(records[k].data);
 	}
 	report("create", 0);
 	report("refill", 1);
+	printf("# %lu of %lu contexts came to life\n", live, rounds);
 	for (i = 0; i != num; i++) {
 		n = split(&images[i], records);
-		k = restore(list[0], records, n);
+		k = restore(list[0], &images[i], records, n);
 		if (k) {
 			printf("# %s: %u steps of %u records fail\n",
 			       images[i].name, k, n);
