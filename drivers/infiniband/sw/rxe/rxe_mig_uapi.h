@@ -32,7 +32,7 @@ enum rxe_mig_query_attrs {
 
 /*
  * DUMP: check, and unless RXE_MIG_DUMP_CHECK is set stop every QP of the
- * context and take one consistent snapshot of it.  SNAPSHOT_FD is read with
+ * context and take one consistent snapshot of it.  FD is read with
  * read(2); it is also the lease: when its last reference goes while the
  * context lives, and COMMIT was not called, the context resumes in place.
  * On -EOPNOTSUPP nothing was stopped and REFUSAL says why.
@@ -54,7 +54,8 @@ enum rxe_mig_dump_attrs {
 
 /*
  * REFILL: put the state of one record into the object that a create command
- * with a hint made.  Exactly one object attribute, matching the record's type.
+ * with a hint made, once.  Exactly one object attribute, matching the record's
+ * type.
  */
 enum rxe_mig_refill_attrs {
 	RXE_MIG_ATTR_REFILL_REC = (1U << UVERBS_ID_NS_SHIFT), /* struct rxe_mig_blob */
@@ -75,8 +76,8 @@ struct rxe_mig_blob {
 
 /*
  * RESUME: end the restore of this context.  Every restored QP goes live and
- * RC QPs send RESUME.  Every QP is checked first (GID present, MTU); on error
- * none has been activated and REFUSAL names the QP.
+ * RC QPs send RESUME.  Every object is checked first (refilled, GID present,
+ * MTU); on error none has been activated and REFUSAL names the object.
  */
 enum rxe_mig_resume_attrs {
 	RXE_MIG_ATTR_RESUME_FLAGS = (1U << UVERBS_ID_NS_SHIFT), /* u32, in */
@@ -131,10 +132,10 @@ enum rxe_mig_reason {
 	RXE_MIG_STALE_MR,		/* pages are no longer the mapping's */
 	RXE_MIG_NO_OWNER,		/* process that registered the MR is gone */
 	RXE_MIG_KERNEL_QP,		/* QP not owned by user space */
-	RXE_MIG_NO_GID,			/* local GID of the QP absent here */
+	RXE_MIG_NO_GID,			/* local GID of the QP or AH absent here */
 	RXE_MIG_MTU,			/* port MTU below the QP's path MTU */
-	RXE_MIG_NOT_STOPPED,		/* QP is not waiting for RESUME */
-	RXE_MIG_BUSY,			/* another dump holds the context */
+	RXE_MIG_NOT_STOPPED,		/* object is not ready for RESUME */
+	RXE_MIG_BUSY,			/* a dump holds the context, for ever if committed */
 };
 
 /*
