@@ -2,7 +2,7 @@
 
 VARIANT ?= migros
 
-.PHONY: help tree module debs image test conformance mutants fuzz grid perftest \
+.PHONY: help tree module debs image test debug conformance mutants fuzz sanitize grid perftest \
 	rdma-core demo backforth model hotpath check clean
 
 help:
@@ -11,9 +11,11 @@ help:
 	@echo 'make debs      Debian packages of rdma-core and criu in build/debs'
 	@echo 'make image     disk image of the virtual machines'
 	@echo 'make test      all tests (TESTS="NAME..." for some: see tests/run -h)'
+	@echo 'make debug     some of them on a kernel with KASAN, lockdep and kmemleak (TESTS)'
 	@echo 'make conformance the clauses of docs/protocol.md, over IPv4 and IPv6 (ID=CLAUSE)'
 	@echo 'make mutants   plant faults into the driver and see which test finds them'
 	@echo 'make fuzz      mutated images and packets at the driver (SECONDS=60 of each)'
+	@echo 'make sanitize  our programs and libraries with the sanitizers of gcc'
 	@echo 'make grid      all cells of tests/grid, where make test runs a sample'
 	@echo 'make perftest  perftest in all combinations that it accepts, and pingpongs, moved'
 	@echo 'make rdma-core rdma-core'\''s own tests with our libibverbs'
@@ -43,6 +45,10 @@ image:
 test:
 	@tests/run $(TESTS)
 
+debug:
+	FUZZ_SECONDS=20 tests/run --kernel debug $(or $(TESTS),driver/unload verbs/cycle \
+		verbs/pyverbs restore/restore conformance/conformance fuzz/fuzz)
+
 check:
 	@scripts/check
 
@@ -60,6 +66,9 @@ mutants:
 unexport SECONDS
 fuzz:
 	FUZZ_SECONDS=$(or $(SECONDS),60) tests/run fuzz
+
+sanitize:
+	SANITIZE=all tests/run sanitize
 
 grid:
 	GRID=full GRID_STRICT=yes tests/run grid

@@ -189,6 +189,9 @@ void to_state(struct ibv_qp *qp, enum ibv_qp_state state, bool notify)
 		return;
 	check0(ibv_modify_qp(qp, &attr, IBV_QP_STATE |
 			     (notify ? IBV_QP_EN_SQD_ASYNC_NOTIFY : 0)));
+	/* rxe says that it has drained, whether asked to or not. */
+	if (state == IBV_QPS_SQD)
+		wait_readable(o.ctx->async_fd);
 }
 
 void to_other(struct ibv_qp *qp, enum ibv_qp_state state)
@@ -205,6 +208,7 @@ void post_recv(struct ibv_qp *qp, struct ibv_srq *srq, int num)
 				  .sg_list = &sge, .num_sge = 1 };
 	struct ibv_recv_wr *first_bad;
 
+	check(srq || qp, "a queue");
 	for (; num; num--, wr.wr_id++)
 		check0(srq ? ibv_post_srq_recv(srq, &wr, &first_bad) :
 			     ibv_post_recv(qp, &wr, &first_bad));

@@ -186,6 +186,9 @@ const struct test record_tests[] = {
 	{ "versions: an unknown part of the %s record", NULL, h_longer_nonzero,
 	  FROM(CONTEXT) },
 
+	/* Above the highest of the image, which the CONTEXT record tells */
+	W(CREATE, PD, pd, rec.handle, 0x80000, EINVAL),
+	W(CREATE, MR, mr, rec.handle, 0x80000, EINVAL),
 	W(CREATE, MR, mr, pd, 0x1234, ENOENT),
 	W(CREATE, MR, mr, access, 0x80000000, EINVAL),
 	W(CREATE, MR, mr, rkey, 0, EINVAL),
