@@ -23,7 +23,7 @@ help:
 	@echo 'make demo      move a running program between virtual machines'
 	@echo 'make model     check the protocol model'
 	@echo 'make hotpath   compare the machine code of the data path with stock'
-	@echo 'make check     shellcheck, checkpatch, compiler warnings, sparse'
+	@echo 'make check     shellcheck, checkpatch, warnings, sparse, coccinelle, clang'\''s analyser'
 	@echo 'make clean     remove build/ (the cache is in ~/.cache/migros)'
 
 tree:
@@ -68,7 +68,7 @@ fuzz:
 	FUZZ_SECONDS=$(or $(SECONDS),60) tests/run fuzz
 
 sanitize:
-	SANITIZE=all tests/run sanitize
+	tests/run sanitize
 
 grid:
 	GRID=full GRID_STRICT=yes tests/run grid

@@ -173,9 +173,10 @@ static int scan_files(pid_t pid, pid_t virt, const char *comm, bool only_look)
 	}
 
 	while (!ret && (de = readdir(dir))) {
+		int at = dirfd(dir);
 		struct stat st;
 
-		if (*de->d_name == '.' || fstatat(dirfd(dir), de->d_name, &st, 0))
+		if (*de->d_name == '.' || at < 0 || fstatat(at, de->d_name, &st, 0))
 			continue;
 		switch (rdma_class(&st)) {
 		case RDMA_CLASS_UVERBS:
@@ -388,9 +389,11 @@ static int assign_vmas(void)
 		RdmaVmaEntry *entry;
 		void *more;
 
-		for (j = 0; j < nr_dumped && !d; j++)
-			if (dumped[j].rdev == vmas[i].rdev && owns_ring(&dumped[j], vmas[i].pgoff))
+		for (j = 0; j < nr_dumped; j++)
+			if (dumped[j].rdev == vmas[i].rdev && owns_ring(&dumped[j], vmas[i].pgoff)) {
 				d = &dumped[j];
+				break;
+			}
 		if (!d) {
 			pr_err("Process %d (%s): the device mapping at %#llx is of no queue of the processes that are dumped; unmap it\n",
 			       vmas[i].pid, vmas[i].comm, (unsigned long long)vmas[i].start);
@@ -592,11 +595,13 @@ int rdma_dump_file(int fd, uint32_t id)
 		file.kind = RDMA_FILE_KIND__UVERBS;
 		break;
 	case RDMA_CLASS_EVENT:
-		for (i = 0; i < nr_dumped && !d; i++) {
+		for (i = 0; i < nr_dumped; i++) {
 			args.fd = fd;
 			err = rdma_verbs_command(dumped[i].ctx, RDMA_RESTORE_IDENTIFY, &args);
-			if (!err)
+			if (!err) {
 				d = &dumped[i];
+				break;
+			}
 		}
 		if (d && args.type == RXE_MIG_REC_ASYNC)
 			file.kind = RDMA_FILE_KIND__ASYNC;

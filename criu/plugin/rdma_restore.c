@@ -155,26 +155,33 @@ static int find_channel(const struct rdma_shared_context *s, uint32_t handle)
 	return -1;
 }
 
+static int channel_fd(const struct rdma_shared_context *s, const int *channel_fds, uint32_t handle)
+{
+	int i = find_channel(s, handle);
+
+	return i < 0 ? -1 : channel_fds[i];
+}
+
 static int create_objects(struct rdma_context *c, struct ibv_context *ctx, int *async_fd, int *channel_fds)
 {
 	struct rdma_shared_context *s = c->shared;
 	const struct rxe_mig_rec *rec;
 
 	for_each_record(rec, &c->snap) {
-		int fd = -1, i;
+		int fd = -1;
 
 		if (needs_memory(rec))
 			continue;
 		if (rec->type == RXE_MIG_REC_CQ) {
 			uint32_t channel = ((const struct rxe_mig_cq *)rec)->channel;
 
-			i = channel == RXE_MIG_NONE ? -1 : find_channel(s, channel);
-			if (i < 0 && channel != RXE_MIG_NONE) {
+			if (channel != RXE_MIG_NONE)
+				fd = channel_fd(s, channel_fds, channel);
+			if (fd < 0 && channel != RXE_MIG_NONE) {
 				pr_err("%s: CQ %u is of channel %u, which does not exist: the snapshot is damaged\n",
 				       context_name(c), rec->handle, channel);
 				return -1;
 			}
-			fd = i < 0 ? -1 : channel_fds[i];
 		}
 		if (rdma_restore_record(c, ctx, rec, RDMA_RESTORE_CREATE, &fd, 0))
 			return -1;
@@ -198,7 +205,7 @@ static int create_objects(struct rdma_context *c, struct ibv_context *ctx, int *
 		/* The number of events is at the same place in both. */
 		if (!is_event_file(rec) || !((const struct rxe_mig_channel *)rec)->num_events)
 			continue;
-		fd = rec->type == RXE_MIG_REC_ASYNC ? *async_fd : channel_fds[find_channel(s, rec->handle)];
+		fd = rec->type == RXE_MIG_REC_ASYNC ? *async_fd : channel_fd(s, channel_fds, rec->handle);
 		if (rdma_restore_record(c, ctx, rec, RDMA_RESTORE_REFILL, &fd, 0))
 			return -1;
 	}
@@ -222,6 +229,8 @@ static int create_context(struct rdma_context *c)
 		return -1;
 	}
 
+	/* Another process may have failed at it before. */
+	s->nr_channels = 0;
 	for_each_record(rec, &c->snap)
 		channels += rec->type == RXE_MIG_REC_CHANNEL;
 	channel_fds = xmalloc((channels + 1) * sizeof(*channel_fds));

@@ -246,8 +246,10 @@ struct group *group_create(unsigned int conns, bool srq)
 	struct group *g = calloc(1, sizeof(*g));
 	int idx = group_index();
 
-	if (!g || idx < 0)
+	if (!g || idx < 0) {
+		free(g);
 		return NULL;
+	}
 	g->idx = idx;
 	chk.group[idx] = g;
 	if (g->idx >= chk.nr_groups)

@@ -113,7 +113,7 @@ static void damage(struct conn *c, const struct op *op, uint8_t *buf,
 	if (op->type == OP_SEND_IMM && plant(PLANT_CORRUPT_IMM, c, op->n))
 		wr->imm_data ^= htonl(0x40000000);
 	/* beyond the end of what was to be written */
-	if (op->type == OP_WRITE && op->len && op->len + 8 < chk.o.p.max_msg &&
+	if (op->type == OP_WRITE && wr->num_sge && op->len + 8 < chk.o.p.max_msg &&
 	    plant(PLANT_STRAY_WRITE, c, op->n)) {
 		wr->sg_list[wr->num_sge - 1].length += 4;
 		memset(buf + op->len, 0, 4);

@@ -118,6 +118,8 @@ static int read_all(int fd, void *buf, size_t len)
 
 		if (n < 0 && errno == EINTR)
 			continue;
+		if (n == 0)
+			errno = 0;
 		if (n <= 0)
 			return -1;
 		p += n;
@@ -165,17 +167,20 @@ static int put_file(const char *phase, const void *buf, size_t len)
 	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC, 0644);
 	if (fd < 0)
 		return -1;
-	err = put(fd, phase, buf, len);
-	if (close(fd) || err)
-		return -1;
-	return rename(tmp, path);
+	err = put(fd, phase, buf, len) ? errno : 0;
+	if (close(fd) && !err)
+		err = errno;
+	if (!err)
+		return rename(tmp, path);
+	errno = err;
+	return -1;
 }
 
 static int get_file(const char *phase, void *buf, size_t len)
 {
 	const char *name = chk.o.server ? "client" : "server";
 	char path[4096];
-	int fd, err;
+	int fd, err, why;
 
 	snprintf(path, sizeof(path), "%s/%s.%s", chk.o.rendezvous, name, phase);
 	while ((fd = open(path, O_RDONLY)) < 0) {
@@ -184,7 +189,9 @@ static int get_file(const char *phase, void *buf, size_t len)
 		usleep(100000);
 	}
 	err = get(fd, phase, buf, len);
+	why = errno;
 	close(fd);
+	errno = why;
 	return err;
 }
 

@@ -4,6 +4,7 @@
  * executed before it; their traces in memory are checked then.
  */
 #include <arpa/inet.h>
+#include <assert.h>
 #include <string.h>
 #include "chk.h"
 
@@ -85,11 +86,14 @@ void rx_init(struct conn *c)
 /* A slot that was verified must still be poisoned. */
 static void check_untouched(struct conn *c, uint64_t n)
 {
-	uint64_t *missing = &c->rx.slot_missing[n % (2 * chk.o.p.window)];
 	uint8_t *mem = slot_of(&c->rx.slot, n);
-	bool was_missing = *missing == n + 1;
+	bool was_missing;
+	uint64_t *missing;
 	struct op op;
 
+	assert(chk.o.p.window);
+	missing = &c->rx.slot_missing[n % (2 * chk.o.p.window)];
+	was_missing = *missing == n + 1;
 	*missing = 0;
 	if (poisoned(mem, slot_size()))
 		return;

@@ -678,7 +678,8 @@ int main(void)
 	size_t size = 0;
 
 	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (bind(listener, (void *)&any, sizeof(any)) || listen(listener, 16)) {
+	if (listener < 0 || bind(listener, (void *)&any, sizeof(any)) ||
+	    listen(listener, 16)) {
 		perror("endpoint");
 		return 1;
 	}

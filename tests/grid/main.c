@@ -327,6 +327,8 @@ static int dial(const char *host)
 		die("no address for %s", host);
 	for (i = 0; ; i++) {
 		fd = socket(ai->ai_family, SOCK_STREAM, 0);
+		if (fd < 0)
+			die("socket: %m");
 		if (!connect(fd, ai->ai_addr, ai->ai_addrlen))
 			break;
 		if (i == 100)
@@ -415,6 +417,8 @@ static int listener(void)
 	if (getaddrinfo(NULL, PORT, &hints, &ai))
 		die("no address");
 	fd = socket(ai->ai_family, SOCK_STREAM, 0);
+	if (fd < 0)
+		die("socket: %m");
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (bind(fd, ai->ai_addr, ai->ai_addrlen) || listen(fd, 4))
 		die("listen: %m");

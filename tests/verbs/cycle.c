@@ -147,8 +147,10 @@ static int tcp(const char *host)
 		check(fd >= 0, "socket");
 		if (!host)
 			break;
-		if (!connect(fd, ai->ai_addr, ai->ai_addrlen))
+		if (!connect(fd, ai->ai_addr, ai->ai_addrlen)) {
+			freeaddrinfo(ai);
 			return fd;
+		}
 		if (i == 50)
 			die("connect: %s", strerror(errno));
 		close(fd);
@@ -157,6 +159,7 @@ static int tcp(const char *host)
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	check(!bind(fd, ai->ai_addr, ai->ai_addrlen) && !listen(fd, 1),
 	      "listen");
+	freeaddrinfo(ai);
 	ret = accept(fd, NULL, NULL);
 	check(ret >= 0, "accept");
 	close(fd);

@@ -437,8 +437,10 @@ int selfmig_stop(struct ibv_context *ctx, struct selfmig **migration)
 	int err;
 
 	error[0] = 0;
-	if (!c)
-		return fail(ENOMEM, "stop");
+	if (!c) {
+		fail(ENOMEM, "stop");
+		return -ENOMEM;
+	}
 	c->ctx = ctx;
 	err = dump(c);
 	if (err) {
