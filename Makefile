@@ -3,7 +3,7 @@
 VARIANT ?= migros
 
 .PHONY: help tree module debs image test debug conformance mutants fuzz sanitize grid perftest \
-	rdma-core demo backforth model hotpath check clean
+	pairs rdma-core demo backforth model hotpath check clean
 
 help:
 	@echo 'make tree      patched upstream trees in build/tree'
@@ -18,6 +18,7 @@ help:
 	@echo 'make sanitize  our programs and libraries with the sanitizers of gcc'
 	@echo 'make grid      all cells of tests/grid, where make test runs a sample'
 	@echo 'make perftest  perftest in all combinations that it accepts, and pingpongs, moved'
+	@echo 'make pairs     perftest with the stock driver and with ours, in turns (PAIRS=10)'
 	@echo 'make rdma-core rdma-core'\''s own tests with our libibverbs'
 	@echo 'make backforth a container moves back and forth (MOVES=20 RUNTIME=runc|podman)'
 	@echo 'make demo      move a running program between virtual machines'
@@ -78,6 +79,9 @@ backforth:
 
 perftest:
 	PERFTEST=all PINGPONG=all tests/run criu/perftest criu/pingpong
+
+pairs:
+	PAIRS=$(or $(PAIRS),10) PROGRAMS=all tests/run driver/pairs
 
 rdma-core:
 	RDMA_CORE=ours tests/run rdma-core

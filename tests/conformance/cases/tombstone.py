@@ -499,7 +499,7 @@ def forwarded(setting):
     link.pause()
     link.drain()
     link.send(MOVED, echo=link.its_challenge, gid=gid(setting.other))
-    link.await_(PROBE, 0.15, to=setting.other, echo=link.secret, flags=F_PAUSED)
+    link.await_(PROBE, 0.5, to=setting.other, echo=link.secret, flags=F_PAUSED)
     # Until the pause ends, both are asked.
     link.drain()
     link.await_(PROBE, to=setting.own, flags=F_PAUSED)
