@@ -2,6 +2,9 @@
 /*
  * Other devices, addresses and MTUs.
  */
+#include <signal.h>
+#include <sys/wait.h>
+
 #include "suite.h"
 
 /* A device of our own, whose address and MTU we may change */
@@ -159,6 +162,58 @@ static void c_other_index(void)
 	remove_device();
 }
 
+/* Adds and removes addresses of the device until it is killed */
+static pid_t start_churn(void)
+{
+	static const char churn[] =
+		"for i in $(seq 100); do"
+		"	echo addr add 192.168.98.$i/32 dev " NETDEV9 ";"
+		"done >/tmp/add; sed s/add/del/ /tmp/add >/tmp/del;"
+		"while ip -batch /tmp/add && ip -batch /tmp/del; do :; done";
+	pid_t pid = fork();
+
+	check(pid >= 0, "fork");
+	if (!pid) {
+		setpgid(0, 0);
+		execl("/bin/sh", "sh", "-c", churn, (char *)NULL);
+		_exit(1);
+	}
+	return pid;
+}
+
+/* They are in the image, and not stopped: the GID table may change any time */
+static void c_addresses_change(void)
+{
+	const struct rxe_mig_context *context;
+	uint32_t num, least = ~0U, most = 0;
+	pid_t pid;
+	int i;
+
+	add_device();
+	o.ctx = open_device(DEV9);
+	make_pd();
+	for (i = 0; i != 2000; i++)
+		make_mr(0);
+	pid = start_churn();
+	for (i = 0; i != 50; i++) {
+		dump(o.ctx, 0);
+		context = (void *)find(0, RXE_MIG_REC_CONTEXT);
+		num = context->num_gids;
+		if (context->rec.len != sizeof(*context) +
+					num * sizeof(context->gids[0]))
+			bad("%u GIDs in %llu bytes", num, context->rec.len);
+		least = num < least ? num : least;
+		most = num > most ? num : most;
+		check0(context_cmd(o.ctx, IBV_RESTORE_CANCEL));
+	}
+	kill(-pid, SIGKILL);
+	check(waitpid(pid, NULL, 0) == pid, "wait");
+	if (least == most)
+		bad("always %u GIDs: nothing was tried", most);
+	leave(o.ctx);
+	remove_device();
+}
+
 /* ---- MTUs ---- */
 
 static void c_small_mtu(void)
@@ -187,6 +242,7 @@ const struct test device_tests[] = {
 	{ "AH on another device", c_other_device_ah },
 	{ "GID at another index: %s", c_other_index,
 	  .types = ONLY(AH) | ONLY(QP) },
+	{ "dumps, while addresses come and go", c_addresses_change },
 	{ "EMSGSIZE: small MTU", c_small_mtu },
 	{}
 };

@@ -409,11 +409,12 @@ def rewound_while_blocked(setting):
     """A sequence error has made it go back to the middle of a message, and it
     could not send since because its packets fill the queue of the interface:
     then such a message looks as if it had not begun."""
-    for op, opcode in (("SEND", SEND_MIDDLE), ("WRITE", WRITE_MIDDLE)):
-        rewound(setting, op, opcode)
+    for op, opcode, last in (("SEND", SEND_MIDDLE, SEND_LAST),
+                             ("WRITE", WRITE_MIDDLE, WRITE_LAST)):
+        rewound(setting, op, opcode, last)
 
 
-def rewound(setting, op, opcode):
+def rewound(setting, op, opcode, last):
     link = introduced(Link(setting))
     endpoint, mtu, packets = link.endpoint, setting.mtu, 100
     length = packets * mtu
@@ -451,7 +452,10 @@ def rewound(setting, op, opcode):
         packet = link.expect(opcode, psn=(link.theirs + number) & 0xffffff)
         check(behind_bth(packet) == pattern(number * mtu, mtu, 3),
               f"{op}: payload of packet {number} is wrong")
-    link.ack((link.theirs + packets - 1) & 0xffffff, msn=1)
+    # It does not believe that what it has not sent again has arrived.
+    end = (link.theirs + packets - 1) & 0xffffff
+    link.await_(last, psn=end)
+    link.ack(end, msn=1)
     link.completions(1)
 
 
