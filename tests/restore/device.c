@@ -168,7 +168,7 @@ static pid_t start_churn(void)
 	static const char churn[] =
 		"for i in $(seq 100); do"
 		"	echo addr add 192.168.98.$i/32 dev " NETDEV9 ";"
-		"done >/tmp/add; sed s/add/del/ /tmp/add >/tmp/del;"
+		"done >/tmp/add; sed 's/ add / del /' /tmp/add >/tmp/del;"
 		"while ip -batch /tmp/add && ip -batch /tmp/del; do :; done";
 	pid_t pid = fork();
 
