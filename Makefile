@@ -48,7 +48,7 @@ test:
 
 debug:
 	FUZZ_SECONDS=20 tests/run --kernel debug $(or $(TESTS),driver/unload verbs/cycle \
-		verbs/pyverbs restore/restore conformance/conformance fuzz/fuzz)
+		verbs/pyverbs restore/restore conformance/conformance fuzz/images fuzz/packets)
 
 check:
 	@scripts/check

@@ -22,6 +22,7 @@
 
 #define MAX_RECORDS	256
 #define MAX_IMAGES	64
+#define MAX_HANDLES	1024
 
 static struct image {
 	const char *name;
@@ -214,6 +215,22 @@ static unsigned int mutate_order(struct record *records, unsigned int n)
 	return n;
 }
 
+/*
+ * To place a handle takes an object for each one below it: a high one is slow, and
+ * nothing else is learned from it.
+ */
+static void low_handles(struct record *r)
+{
+	struct rxe_mig_context *ctx = (void *)r->data;
+	struct rxe_mig_rec *rec = (void *)r->data;
+
+	if (rec->handle != RXE_MIG_NONE)
+		rec->handle %= MAX_HANDLES;
+	if (rec->type == RXE_MIG_REC_CONTEXT && r->len >= sizeof(*ctx) &&
+	    ctx->max_handle != RXE_MIG_NONE)
+		ctx->max_handle %= MAX_HANDLES;
+}
+
 static unsigned int mutate(struct record *records, unsigned int n)
 {
 	unsigned int i, count = 1 + below(6);
@@ -232,6 +249,8 @@ static unsigned int mutate(struct record *records, unsigned int n)
 			mutate_field(r);
 		}
 	}
+	for (i = 0; i != n; i++)
+		low_handles(&records[i]);
 	return n;
 }
 
