@@ -64,6 +64,9 @@ conformance:
 mutants:
 	tests/mutants/run
 
+kill:
+	POINTS=all tests/run kill
+
 unexport SECONDS
 fuzz:
 	FUZZ_SECONDS=$(or $(SECONDS),60) tests/run fuzz

@@ -489,7 +489,7 @@ static int write_images(void)
 		if (rdma_image_write(name, dumped[i].snap.data, dumped[i].snap.len))
 			goto out;
 	}
-	ret = rdma_image_write_entry(&entry);
+	ret = rdma_image_set_state(RDMA_STATE_STOPPED) ?: rdma_image_write_entry(&entry);
 out:
 	for (i = 0; entry.tasks && i < entry.n_tasks; i++)
 		xfree(entry.tasks[i]);
@@ -643,8 +643,9 @@ int rdma_dump_file(int fd, uint32_t id)
 
 /*
  * The end of the dump, the tasks are still frozen. RET is 0 if they will not
- * run again, unless the user wants them to. If CRIU does not get here, the
- * kernel resumes the contexts as soon as it is gone.
+ * run again, unless the user wants them to: they die with CRIU then, so from here on
+ * the images are the live copy. If CRIU does not get here, the kernel resumes the
+ * contexts when it is gone.
  */
 void rdma_dump_finish(int ret)
 {
@@ -653,6 +654,9 @@ void rdma_dump_finish(int ret)
 
 	if (ret || opts.final_state == TASK_ALIVE)
 		cancel_all();
+	else if (nr_dumped)
+		/* What went wrong is in the log; restore tells what to do. */
+		(void)rdma_image_set_state(RDMA_STATE_COMPLETE);
 
 	for (i = 0; i < nr_dumped; i++) {
 		struct dumped *d = &dumped[i];

@@ -103,6 +103,69 @@ out:
 	return ret;
 }
 
+/* Of one length: to change the state takes no space on the disk. */
+static const char states[][17] = {
+	[RDMA_STATE_STOPPED] = "stopped        \n",
+	[RDMA_STATE_COMPLETE] = "complete       \n",
+	[RDMA_STATE_RESUMED] = "resumed        \n",
+};
+
+/* It is on the disk when this returns. */
+int rdma_image_set_state(enum rdma_state state)
+{
+	size_t len = strlen(states[state]);
+	int fd, ret;
+
+	fd = open_image(RDMA_STATE_IMG, O_WRONLY | O_CREAT);
+	if (fd < 0)
+		return -1;
+	ret = write_all(fd, states[state], len) || fsync(fd) ? -1 : 0;
+	if (ret)
+		pr_perror("Can't write the image %s", RDMA_STATE_IMG);
+	close(fd);
+	return ret;
+}
+
+/* May the images be restored? */
+int rdma_image_check_state(void)
+{
+	static const char advice[] = "if no process of them is alive anywhere, write \"complete\" into it";
+	struct rdma_snapshot raw;
+	enum rdma_state state;
+	int ret;
+
+	ret = rdma_image_map(RDMA_STATE_IMG, &raw);
+	if (ret) {
+		if (ret > 0)
+			pr_err("The image %s is missing: copy all files of the images directory\n", RDMA_STATE_IMG);
+		return -1;
+	}
+	for (state = RDMA_STATE_STOPPED; state <= RDMA_STATE_RESUMED; state++) {
+		size_t len = strcspn(states[state], " ");
+
+		/* An editor leaves no spaces. */
+		if (raw.len > len && !memcmp(raw.data, states[state], len))
+			break;
+	}
+	if (raw.len)
+		munmap(raw.data, raw.len);
+
+	switch (state) {
+	case RDMA_STATE_COMPLETE:
+		return 0;
+	case RDMA_STATE_STOPPED:
+		pr_err("The processes of these images ran on after the dump, and their partners with them (%s: stopped; %s)\n",
+		       RDMA_STATE_IMG, advice);
+		return -1;
+	case RDMA_STATE_RESUMED:
+		pr_err("These images have been restored before, and their connections live on there (%s: resumed; %s)\n",
+		       RDMA_STATE_IMG, advice);
+		return -1;
+	}
+	pr_err("The image %s is damaged\n", RDMA_STATE_IMG);
+	return -1;
+}
+
 int rdma_image_write_entry(const RdmaEntry *entry)
 {
 	size_t len = rdma_entry__get_packed_size(entry);

@@ -23,6 +23,7 @@
 
 #define RDMA_IMG	 "rdma.img"
 #define RDMA_FILES_IMG	 "rdma-files.img"
+#define RDMA_STATE_IMG	 "rdma-state.img"
 #define RDMA_CONTEXT_IMG "rdma-context-%u.img"
 #define RDMA_IMG_VERSION 1
 
@@ -61,6 +62,16 @@ extern uint32_t rdma_record_number(const struct rxe_mig_rec *rec);
 	for ((rec) = rdma_snapshot_next(snap, NULL); (rec); (rec) = rdma_snapshot_next(snap, rec))
 
 /* image.c */
+
+/* Who is the live copy */
+enum rdma_state {
+	RDMA_STATE_STOPPED,  /* the processes, unless they were killed right then */
+	RDMA_STATE_COMPLETE, /* the images: may be restored once */
+	RDMA_STATE_RESUMED,  /* what they have been restored to */
+};
+
+extern int rdma_image_set_state(enum rdma_state state);
+extern int rdma_image_check_state(void);
 extern int rdma_image_write(const char *name, const void *data, size_t len);
 extern int rdma_image_map(const char *name, struct rdma_snapshot *snap);
 extern int rdma_image_write_entry(const RdmaEntry *entry);

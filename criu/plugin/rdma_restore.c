@@ -87,7 +87,7 @@ int rdma_restore_init(void)
 		return -1;
 	if (!rdma_entry->n_contexts)
 		return 0;
-	if (rdma_options_read() || rdma_verbs_load())
+	if (rdma_image_check_state() || rdma_options_read() || rdma_verbs_load())
 		return -1;
 
 	rdma_contexts = xzalloc(rdma_entry->n_contexts * sizeof(*rdma_contexts));

@@ -139,6 +139,8 @@ static int all_tasks_done(void)
 	for (i = 0; i < rdma_nr_contexts; i++)
 		if (resume(&rdma_contexts[i], RDMA_RESTORE_CHECK))
 			return -1;
+	if (rdma_image_set_state(RDMA_STATE_RESUMED))
+		return -1;
 	for (i = 0; i < rdma_nr_contexts; i++)
 		if (resume(&rdma_contexts[i], 0))
 			return -1;

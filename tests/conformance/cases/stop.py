@@ -4,6 +4,7 @@ import threading
 import time
 
 from clauses import clause
+from pause import with_limit
 from peer import *
 
 # Its opcode is that of RC, plus this [IBTA 9.2].
@@ -552,19 +553,61 @@ def wrong_self_commits_not(setting):
     link.await_(ACK, psn=link.mine)
 
 
-@clause("STOP-9", "A lease that ends without either resumes the QP in place.")
+@clause("STOP-9", "A lease that ends without either resumes the QP in place, not "
+        "before `LEASE_GRACE`.")
 def lease_ends(setting):
+    link = Link(setting)
+
+    def act():
+        image = link.stop()
+        link.introduce()
+        link.endpoint.post(op="SEND", id=1)
+        link.drain()
+        link.endpoint.lose()
+        link.silence(0.7, RESUME, SEND_ONLY)
+        link.accept(link.await_(RESUME, epoch=image["epoch"],
+                                nonce=image["secret"]))
+        link.expect(SEND_ONLY, psn=link.theirs)
+        link.ack(link.theirs, msn=1)
+        link.completions(1)
+    with_limit(link, "lease_grace", 1000, act)
+
+
+@clause("STOP-9", "A lease that ends without either resumes the QP in place")
+def lease_ends_at_once(setting):
+    link = Link(setting)
+
+    def act():
+        image = link.stop()
+        link.introduce()
+        link.endpoint.lose()
+        link.accept(link.await_(RESUME, epoch=image["epoch"]))
+    with_limit(link, "lease_grace", 0, act)
+
+
+@clause("STOP-9", "not before `LEASE_GRACE`")
+def cancelled_within_grace(setting):
+    link = Link(setting)
+    image = link.stop()
+    link.introduce()
+    link.endpoint.lose()
+    link.endpoint.cancel()
+    link.accept(link.await_(RESUME, epoch=image["epoch"]))
+
+
+@clause("STOP-9", "not before `LEASE_GRACE`")
+def gone_within_grace(setting):
+    """Its application dies with the holder: nothing but a tombstone is left."""
     link = Link(setting)
     image = link.stop()
     link.introduce()
     link.endpoint.post(op="SEND", id=1)
     link.drain()
     link.endpoint.lose()
-    link.accept(link.await_(RESUME, epoch=image["epoch"],
-                            nonce=image["secret"]))
-    link.expect(SEND_ONLY, psn=link.theirs)
-    link.ack(link.theirs, msn=1)
-    link.completions(1)
+    link.endpoint.destroy(qp=link.index)
+    link.send(PROBE, nonce=0x55, echo=0)
+    link.expect(PAUSE, flags=F_TOMBSTONE, nonce=image["secret"])
+    link.silence(0.3, RESUME, SEND_ONLY)
 
 
 @clause("STOP-9", "The snapshot's holder MUST commit (give up CANCEL) before any "

@@ -149,7 +149,7 @@ struct rxe_mig_snapshot;
  * @entry: in dev->contexts
  * @uc: the context
  * @qps: its stopped QPs
- * @lease: snapshot whose last close resumes the context, or NULL
+ * @lease: snapshot whose last close makes the context resume, or NULL
  * @committed: a snapshot is the live copy, this one stays Stopped for ever
  */
 struct rxe_mig_ctx {
@@ -180,6 +180,7 @@ struct rxe_mig_dev {
 extern unsigned int rxe_mig_pause_limit_ms;
 extern unsigned int rxe_mig_resume_limit_ms;
 extern unsigned int rxe_mig_tombstone_ms;
+extern unsigned int rxe_mig_lease_grace_ms;
 bool rxe_mig_capable(void);
 struct rxe_mig_qp *rxe_mig_get(struct rxe_qp *qp, gfp_t gfp);
 struct rxe_mig_ctx *rxe_mig_ctx_get(struct rxe_mig_dev *dev,

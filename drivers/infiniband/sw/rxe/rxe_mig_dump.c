@@ -4,7 +4,10 @@
  *
  * The snapshot file is also the lease: as long as somebody holds it the
  * context stays Stopped.  When it goes, for whatever reason, and nobody has
- * said COMMIT, the context resumes in place.
+ * said COMMIT, the context resumes in place.  That takes a while: a holder
+ * that dies when it had begun to kill the tasks takes them along, but their
+ * files go after its own, and until then nothing may happen to the QPs that the
+ * snapshot does not know.
  */
 #include <linux/anon_inodes.h>
 #include <linux/crc32.h>
@@ -16,7 +19,7 @@
 #include "rxe_mig.h"
 #include "rxe_queue.h"
 
-/* Guards snapshot->dev and ->ctx against release, device and context exit */
+/* Guards @dev, @ctx and @orphan against release, device and context exit */
 static DEFINE_MUTEX(rxe_mig_lease_lock);
 
 struct rxe_mig_snapshot {
@@ -24,6 +27,8 @@ struct rxe_mig_snapshot {
 	struct rxe_mig_ctx	*ctx;
 	void			*data;
 	u64			len;
+	bool			orphan;	/* the file is gone */
+	struct delayed_work	work;	/* the end of an orphan */
 };
 
 /* ---- writing records ---- */
@@ -824,9 +829,11 @@ static loff_t snapshot_llseek(struct file *file, loff_t off, int whence)
 	return fixed_size_llseek(file, off, whence, snap->len);
 }
 
-static int snapshot_release(struct inode *inode, struct file *file)
+/* The end of an orphan: its context goes on, if it is still there */
+static void snapshot_expire(struct work_struct *work)
 {
-	struct rxe_mig_snapshot *snap = file->private_data;
+	struct rxe_mig_snapshot *snap =
+		container_of(work, struct rxe_mig_snapshot, work.work);
 
 	mutex_lock(&rxe_mig_lease_lock);
 	if (snap->dev) {
@@ -836,8 +843,23 @@ static int snapshot_release(struct inode *inode, struct file *file)
 		mutex_unlock(&snap->dev->ctx_lock);
 	}
 	mutex_unlock(&rxe_mig_lease_lock);
-	kvfree(snap->data);
 	kfree(snap);
+}
+
+static int snapshot_release(struct inode *inode, struct file *file)
+{
+	struct rxe_mig_snapshot *snap = file->private_data;
+	unsigned int grace = READ_ONCE(rxe_mig_lease_grace_ms);
+
+	kvfree(snap->data);
+	mutex_lock(&rxe_mig_lease_lock);
+	snap->orphan = snap->dev;
+	if (snap->orphan)
+		queue_delayed_work(snap->dev->wq, &snap->work,
+				   msecs_to_jiffies(grace));
+	mutex_unlock(&rxe_mig_lease_lock);
+	if (!snap->orphan)
+		kfree(snap);
 	return 0;
 }
 
@@ -851,12 +873,17 @@ static const struct file_operations snapshot_fops = {
 /* the snapshot file is a plain file from now on */
 static void lease_end(struct rxe_mig_ctx *ctx)
 {
+	struct rxe_mig_snapshot *snap = ctx->lease;
+
 	lockdep_assert_held(&rxe_mig_lease_lock);
-	if (!ctx->lease)
+	if (!snap)
 		return;
-	ctx->lease->dev = NULL;
-	ctx->lease->ctx = NULL;
 	ctx->lease = NULL;
+	snap->dev = NULL;
+	snap->ctx = NULL;
+	/* if it is too late to cancel, the work waits for the lock, and frees */
+	if (snap->orphan && cancel_delayed_work(&snap->work))
+		kfree(snap);
 }
 
 /**
@@ -919,7 +946,7 @@ static int take(struct rxe_dev *rxe, struct rxe_mig_walk *walk,
 /* Is this context the live copy, and not about to be another one's image? */
 static int check_ctx(const struct rxe_mig_ctx *ctx, struct rxe_mig_refusal *why)
 {
-	if (!ctx || (!ctx->lease && !ctx->committed))
+	if (!ctx || (!ctx->committed && (!ctx->lease || ctx->lease->orphan)))
 		return 0;
 	rxe_mig_refuse(why, 0, 0, RXE_MIG_BUSY, 0, ctx->committed ?
 		       "context is committed: its snapshot is the live copy" :
@@ -942,6 +969,10 @@ static int dump_locked(struct rxe_mig_dev *dev, struct ib_ucontext *uc,
 	err = check_ctx(ctx, why);
 	if (err)
 		return err;
+	if (ctx->lease) {
+		lease_end(ctx);
+		resume_all(ctx);
+	}
 
 	snap = kzalloc(sizeof(*snap), GFP_KERNEL);
 	if (!snap)
@@ -959,6 +990,7 @@ static int dump_locked(struct rxe_mig_dev *dev, struct ib_ucontext *uc,
 		kfree(snap);
 		return PTR_ERR(file);
 	}
+	INIT_DELAYED_WORK(&snap->work, snapshot_expire);
 	file->f_mode |= FMODE_LSEEK | FMODE_PREAD;
 
 	err = stop_all(dev, ctx, walk);

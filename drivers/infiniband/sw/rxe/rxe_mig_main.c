@@ -22,6 +22,11 @@ module_param_named(mig_tombstone_ms, rxe_mig_tombstone_ms, uint, 0644);
 MODULE_PARM_DESC(mig_tombstone_ms,
 		 "how long to answer for a QP that has left, 0: not at all");
 
+unsigned int rxe_mig_lease_grace_ms = MIGROS_LEASE_GRACE_MS;
+module_param_named(mig_lease_grace_ms, rxe_mig_lease_grace_ms, uint, 0644);
+MODULE_PARM_DESC(mig_lease_grace_ms,
+		 "a context whose dump is lost resumes after this time");
+
 /**
  * rxe_mig_capable - may the caller dump and restore?
  */

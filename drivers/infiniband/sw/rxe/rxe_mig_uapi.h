@@ -34,7 +34,8 @@ enum rxe_mig_query_attrs {
  * DUMP: check, and unless RXE_MIG_DUMP_CHECK is set stop every QP of the
  * context and take one consistent snapshot of it.  FD is read with
  * read(2); it is also the lease: when its last reference goes while the
- * context lives, and COMMIT was not called, the context resumes in place.
+ * context lives, and neither CANCEL nor COMMIT was called, the context resumes in
+ * place after mig_lease_grace_ms, or with the next dump.
  * On -EOPNOTSUPP nothing was stopped and REFUSAL says why.
  */
 enum rxe_mig_dump_attrs {

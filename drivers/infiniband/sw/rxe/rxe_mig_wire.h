@@ -69,6 +69,7 @@ struct migros_eth {
 #define MIGROS_CAP_WAIT_MS	140	/* no RNR NAK before [CAP-2] */
 #define MIGROS_PAUSE_LIMIT_MS	300000	/* Paused, then retry-exceeded */
 #define MIGROS_RESUME_LIMIT_MS	60000	/* RESUME unanswered, then plain RTS */
+#define MIGROS_LEASE_GRACE_MS	5000	/* from the end of a lease to CANCEL */
 #define MIGROS_TOMBSTONE_MS	300000	/* life of a tombstone */
 
 #endif /* RXE_MIG_WIRE_H */
