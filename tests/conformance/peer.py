@@ -3,6 +3,7 @@ in which the cases are written.
 """
 
 import ipaddress
+import re
 import socket
 import struct
 import subprocess
@@ -16,6 +17,9 @@ from roce import (ACK, AETH, ATOMIC_ACK, BTH, F_PAUSED, FETH, FLUSH, IP, MIGETH,
                   RETH, SEND_ONLY, UDP, WIRE, Ether, IPv6)
 
 SO_RCVBUFFORCE = 33
+# How much longer than usual everything takes here (scripts/testbed --slow)
+SLOW = int((re.search(r"\bmigros\.slow=(\d+)",
+                      Path("/proc/cmdline").read_text("ascii")) or [0, 1])[1])
 MTUS = {256: 1, 512: 2, 1024: 3, 2048: 4, 4096: 5}
 
 
@@ -378,6 +382,7 @@ class Link:
     def expect(self, opcode, seconds=2.0, to=None, skip=(), **fields):
         """The next packet, but for those to skip, must be this one."""
         skip = set(skip) | ({PROBE, PAUSE, RESUME} - {opcode})
+        seconds *= SLOW
         deadline = time.monotonic() + seconds
         wanted = NAMES.get(opcode, hex(opcode))
         while True:
@@ -393,6 +398,7 @@ class Link:
     def await_(self, opcode, seconds=2.0, to=None, **fields):
         """Some packet like this comes. Other migration packets may come
         before; packets of the data path stay there for what follows."""
+        seconds *= SLOW
         deadline = time.monotonic() + seconds
         seen, data = [], []
         try:

@@ -387,6 +387,14 @@ def posted_in_sqd(peer):
     peer.wanted(SEND_ONLY, PSN)
 
 
+def empty_write_with_payload(peer):
+    """A WRITE whose RETH says that there is nothing to write."""
+    peer.connect()
+    peer.send(WRITE_ONLY, PEER_PSN, peer.reth(0, 0), bytes(8))
+    syndrome = peer.wanted(ACK, PEER_PSN)[0]
+    expect(syndrome == 0x61, f"syndrome {syndrome:#x}, not NAK invalid request")
+
+
 def uc_after_loss(peer):
     """A SEND over UC after a WRITE that has lost its end."""
     peer.connect(reliable=False)

@@ -224,8 +224,7 @@ static void low_handles(struct record *r)
 	struct rxe_mig_context *ctx = (void *)r->data;
 	struct rxe_mig_rec *rec = (void *)r->data;
 
-	if (rec->handle != RXE_MIG_NONE)
-		rec->handle %= MAX_HANDLES;
+	rec->handle %= MAX_HANDLES;
 	if (rec->type == RXE_MIG_REC_CONTEXT && r->len >= sizeof(*ctx) &&
 	    ctx->max_handle != RXE_MIG_NONE)
 		ctx->max_handle %= MAX_HANDLES;

@@ -218,7 +218,23 @@ static void c_window_first(void)
 	expect(0, refill(ctx, mw), "after both");
 }
 
+/* Without the CONTEXT record no handle is too high, but this is none */
+static void c_no_handle(void)
+{
+	struct ibv_context *ctx;
+	struct rxe_mig_rec *pd;
+
+	make_image(s_all);
+	ctx = open_device(device);
+	pd = copy_of(find(0, RXE_MIG_REC_PD));
+	pd->handle = RXE_MIG_NONE;
+	refused(ctx, EINVAL, create, pd, "a PD without a handle");
+	free(pd);
+	ibv_close_device(ctx);
+}
+
 const struct test order_tests[] = {
+	{ "EINVAL: no handle", c_no_handle },
 	{ "EBUSY: CREATE of the same %s", NULL, h_created_twice, FROM(PD) },
 	{ "EBUSY: the handle of the %s is taken", NULL, h_handle_in_use,
 	  FROM(MR) },
