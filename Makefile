@@ -2,7 +2,7 @@
 
 VARIANT ?= migros
 
-.PHONY: help tree module debs image test debug conformance mutants fuzz sanitize grid perftest \
+.PHONY: help tree module debs image test debug conformance mutants kill fuzz sanitize grid perftest \
 	pairs rdma-core demo backforth model hotpath check clean
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo 'make debug     some of them on a kernel with KASAN, lockdep and kmemleak (TESTS)'
 	@echo 'make conformance the clauses of docs/protocol.md, over IPv4 and IPv6 (ID=CLAUSE)'
 	@echo 'make mutants   plant faults into the driver and see which test finds them'
+	@echo 'make kill      kill criu at each point of a migration; the table of docs/failures.md'
 	@echo 'make fuzz      mutated images and packets at the driver (SECONDS=60 of each)'
 	@echo 'make sanitize  our programs and libraries with the sanitizers of gcc'
 	@echo 'make grid      all cells of tests/grid, where make test runs a sample'
@@ -65,7 +66,8 @@ mutants:
 	tests/mutants/run
 
 kill:
-	POINTS=all tests/run kill
+	POINTS=all tests/run kill/criu; status=$$?; \
+		tests/kill/table build/test/kill/criu.log; exit $$status
 
 unexport SECONDS
 fuzz:

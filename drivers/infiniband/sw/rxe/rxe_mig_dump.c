@@ -853,13 +853,15 @@ static int snapshot_release(struct inode *inode, struct file *file)
 
 	kvfree(snap->data);
 	mutex_lock(&rxe_mig_lease_lock);
-	snap->orphan = snap->dev;
-	if (snap->orphan)
+	if (snap->dev) {
+		/* it is the work's from now on */
+		snap->orphan = true;
 		queue_delayed_work(snap->dev->wq, &snap->work,
 				   msecs_to_jiffies(grace));
+		snap = NULL;
+	}
 	mutex_unlock(&rxe_mig_lease_lock);
-	if (!snap->orphan)
-		kfree(snap);
+	kfree(snap);
 	return 0;
 }
 

@@ -1,0 +1,129 @@
+"""Migrations at random until there were enough, and what was wrong with them.
+
+MIGRATIONS says how many (60), SEED where to begin (at random). The totals of all runs are
+in build/soak.json.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from soak.network import CALM, weather
+
+TOP = Path(os.environ["TOP"])
+TOTALS = TOP / "build" / "soak.json"
+FAULTS = ("lost", "duplicated", "reordered", "corrupted", "stuck")
+
+
+def host(name, command, seconds=60):
+    """Run a command in a host; its output."""
+    done = subprocess.run(
+        [TOP / "scripts/testbed", "exec", "-t", str(seconds), name, command],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
+    return done.stdout
+
+
+def library(function):
+    """A function of the tests' shell libraries"""
+    subprocess.run(["bash", "-ec", '. "$TOP/tests/lib.sh"\n'
+                    '. "$TOP/tests/verbs/lib.sh"\n' + function], check=True)
+
+
+class Weather:
+    """Trouble in what hosts send, for as long as it is entered."""
+
+    def __init__(self, draw, hosts):
+        self.scripts = {name: weather(draw) for name in hosts}
+
+    def __enter__(self):
+        for name, script in self.scripts.items():
+            with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
+                file.write(script)
+                file.flush()
+                subprocess.run([TOP / "scripts/testbed", "copy", file.name,
+                                f"{name}:/tmp/weather.sh"], check=True)
+            host(name, "setsid sh /tmp/weather.sh >/dev/null 2>&1 </dev/null &")
+
+    def __exit__(self, *_):
+        for name in self.scripts:
+            host(name, CALM)
+
+
+class Ends:
+    """Both ends of a checker, each in a thread."""
+
+    def __init__(self):
+        self.reports, self.threads = {}, []
+
+    def start(self, name, place, command, seconds):
+        def run():
+            output = host(place, command, seconds)
+            lines = output.strip().splitlines()
+            try:
+                self.reports[name] = json.loads(lines[-1])
+            except (IndexError, ValueError):
+                self.reports[name] = None
+                print(f"# {name}: no report\n# " + "\n# ".join(lines[-20:]))
+        thread = threading.Thread(target=run)
+        thread.start()
+        self.threads.append(thread)
+
+    def finish(self):
+        for thread in self.threads:
+            thread.join()
+        return self.reports
+
+
+def faults(reports):
+    """What both ends have to say, by kind"""
+    count = dict.fromkeys(FAULTS, 0)
+    for report in reports.values():
+        if report is None:
+            count["stuck"] += 1
+            continue
+        for kind in FAULTS[:4]:
+            count[kind] += report[kind]
+        # A connection that failed
+        count["stuck"] += report["errors"]
+    return count
+
+
+def text(count):
+    return " ".join(f"{kind}: {count[kind]}" for kind in FAULTS)
+
+
+def soak(kind, do_round):
+    """do_round(draw) returns how many migrations there were, and the reports."""
+    wanted = int(os.environ.get("MIGRATIONS") or 60)
+    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 30))
+    done, rounds, total = 0, 0, dict.fromkeys(FAULTS, 0)
+    while done < wanted:
+        # Each round can be had again by its own seed.
+        number = seed + rounds
+        moved, reports = do_round(random.Random(number))
+        rounds += 1
+        done += moved
+        count = faults(reports)
+        for name in FAULTS:
+            total[name] += count[name]
+        good = moved and not any(count.values())
+        print(f"{'' if good else 'not '}ok {rounds} - seed {number}, {moved} "
+              f"migrations, {text(count)}", flush=True)
+        if not moved:
+            break
+
+    TOTALS.parent.mkdir(exist_ok=True)
+    sums = json.loads(TOTALS.read_text("utf-8")) if TOTALS.exists() else {}
+    mine = sums.setdefault(kind, {"migrations": 0, "rounds": 0,
+                                  **dict.fromkeys(FAULTS, 0)})
+    for name, value in {"migrations": done, "rounds": rounds, **total}.items():
+        mine[name] += value
+    TOTALS.write_text(json.dumps(sums, indent=1) + "\n", "utf-8")
+    print(f"# all runs: {mine['migrations']} migrations, {text(mine)}")
+    print(f"# {done} migrations, seed {seed}\n# {text(total)}")
+    sys.exit(done < wanted or any(total.values()))
