@@ -2,7 +2,7 @@
 
 VARIANT ?= migros
 
-.PHONY: help tree module debs image test debug conformance mutants kill fuzz sanitize grid perftest \
+.PHONY: help tree module debs image test debug conformance mutants kill soak fuzz sanitize grid perftest \
 	pairs rdma-core demo backforth model hotpath check clean
 
 help:
@@ -15,6 +15,8 @@ help:
 	@echo 'make conformance the clauses of docs/protocol.md, over IPv4 and IPv6 (ID=CLAUSE)'
 	@echo 'make mutants   plant faults into the driver and see which test finds them'
 	@echo 'make kill      kill criu at each point of a migration; the table of docs/failures.md'
+	@echo 'make soak      migrations at random, on a bad network (MIGRATIONS=1000'
+	@echo '               CRIU_MIGRATIONS=100 SEED=...)'
 	@echo 'make fuzz      mutated images and packets at the driver (SECONDS=60 of each)'
 	@echo 'make sanitize  our programs and libraries with the sanitizers of gcc'
 	@echo 'make grid      all cells of tests/grid, where make test runs a sample'
@@ -64,6 +66,10 @@ conformance:
 
 mutants:
 	tests/mutants/run
+
+soak:
+	MIGRATIONS=$(or $(MIGRATIONS),1000) SEED=$(SEED) tests/run soak/verbs
+	MIGRATIONS=$(or $(CRIU_MIGRATIONS),100) SEED=$(SEED) tests/run soak/criu
 
 kill:
 	POINTS=all tests/run kill/criu; status=$$?; \

@@ -142,9 +142,10 @@ int rdma_image_check_state(void)
 	}
 	for (state = RDMA_STATE_STOPPED; state <= RDMA_STATE_RESUMED; state++) {
 		size_t len = strcspn(states[state], " ");
+		const char *text = raw.data;
 
 		/* An editor leaves no spaces. */
-		if (raw.len > len && !memcmp(raw.data, states[state], len))
+		if (raw.len > len && !memcmp(text, states[state], len) && (text[len] == ' ' || text[len] == '\n'))
 			break;
 	}
 	if (raw.len)

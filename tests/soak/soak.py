@@ -1,6 +1,6 @@
 """Migrations at random until there were enough, and what was wrong with them.
 
-MIGRATIONS says how many (60), SEED where to begin (at random). The totals of all runs are
+MIGRATIONS says how many, SEED where to begin (at random). The totals of all runs are
 in build/soak.json.
 """
 
@@ -97,12 +97,15 @@ def text(count):
     return " ".join(f"{kind}: {count[kind]}" for kind in FAULTS)
 
 
-def soak(kind, do_round):
+def wanted(default):
+    return int(os.environ.get("MIGRATIONS") or default)
+
+
+def soak(kind, enough, do_round):
     """do_round(draw) returns how many migrations there were, and the reports."""
-    wanted = int(os.environ.get("MIGRATIONS") or 60)
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 30))
     done, rounds, total = 0, 0, dict.fromkeys(FAULTS, 0)
-    while done < wanted:
+    while done < enough:
         # Each round can be had again by its own seed.
         number = seed + rounds
         moved, reports = do_round(random.Random(number))
@@ -126,4 +129,4 @@ def soak(kind, do_round):
     TOTALS.write_text(json.dumps(sums, indent=1) + "\n", "utf-8")
     print(f"# all runs: {mine['migrations']} migrations, {text(mine)}")
     print(f"# {done} migrations, seed {seed}\n# {text(total)}")
-    sys.exit(done < wanted or any(total.values()))
+    sys.exit(done < enough or any(total.values()))
