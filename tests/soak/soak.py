@@ -1,6 +1,6 @@
 """Migrations at random until there were enough, and what was wrong with them.
 
-MIGRATIONS says how many, SEED where to begin (at random). The totals of all runs are
+MIGRATIONS says how many (without it nothing is done), SEED where to begin (at random). The totals of all runs are
 in build/soak.json.
 """
 
@@ -13,7 +13,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from soak.network import CALM, weather
+from network import CALM, weather
 
 TOP = Path(os.environ["TOP"])
 TOTALS = TOP / "build" / "soak.json"
@@ -65,10 +65,12 @@ class Ends:
             output = host(place, command, seconds)
             lines = output.strip().splitlines()
             try:
-                self.reports[name] = json.loads(lines[-1])
+                self.reports[name] = json.loads(lines.pop())
             except (IndexError, ValueError):
                 self.reports[name] = None
-                print(f"# {name}: no report\n# " + "\n# ".join(lines[-20:]))
+            # What it has to say when something is wrong
+            for line in lines:
+                print(f"# {name}: {line}", flush=True)
         thread = threading.Thread(target=run)
         thread.start()
         self.threads.append(thread)
@@ -97,8 +99,13 @@ def text(count):
     return " ".join(f"{kind}: {count[kind]}" for kind in FAULTS)
 
 
-def wanted(default):
-    return int(os.environ.get("MIGRATIONS") or default)
+def wanted():
+    """How many migrations there shall be"""
+    number = int(os.environ.get("MIGRATIONS") or 0)
+    if not number:
+        print("skip: MIGRATIONS is not set: make soak")
+        sys.exit(77)
+    return number
 
 
 def soak(kind, enough, do_round):
