@@ -1,7 +1,7 @@
 """Migrations at random until there were enough, and what was wrong with them.
 
-MIGRATIONS says how many (without it nothing is done), SEED where to begin (at random). The totals of all runs are
-in build/soak.json.
+MIGRATIONS says how many, SEED where to begin (at random). The totals of all runs are in
+build/soak.json.
 """
 
 import json
@@ -99,9 +99,9 @@ def text(count):
     return " ".join(f"{kind}: {count[kind]}" for kind in FAULTS)
 
 
-def wanted():
+def wanted(default):
     """How many migrations there shall be"""
-    number = int(os.environ.get("MIGRATIONS") or 0)
+    number = int(os.environ.get("MIGRATIONS") or default)
     if not number:
         print("skip: MIGRATIONS is not set: make soak")
         sys.exit(77)
