@@ -1,0 +1,92 @@
+"""IP addresses that move along with a container."""
+
+import ipaddress
+import json
+import socket
+import struct
+import subprocess
+
+from journal import Failure
+
+ALL_NODES = "ff02::1"
+ICMP6_NEIGHBOR_ADVERTISEMENT = 136
+NA_OVERRIDE = 0x20000000
+
+
+def _ip(*words):
+    """What the command prints"""
+    done = subprocess.run(["ip", *words], check=False, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if done.returncode:
+        raise Failure(f"ip {' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _addresses():
+    """(device, interface address) of all devices"""
+    for link in json.loads(_ip("-json", "address")):
+        for entry in link["addr_info"]:
+            yield link["ifname"], ipaddress.ip_interface(
+                f"{entry['local']}/{entry['prefixlen']}")
+
+
+def find(text):
+    """ADDRESS/PREFIX of an address of this host"""
+    try:
+        wanted = ipaddress.ip_address(text)
+    except ValueError:
+        raise Failure(f"address {text}: not an IP address", 2) from None
+    for _, address in _addresses():
+        if address.ip == wanted:
+            return str(address)
+    raise Failure(f"address {text}: this host does not have it; see 'ip address'")
+
+
+def device(text):
+    """The device here that has other addresses of the same network"""
+    wanted = ipaddress.ip_interface(text)
+    for name, address in _addresses():
+        if address.network == wanted.network:
+            return name
+    raise Failure(f"address {text}: no device of this host is in its network; give "
+                  "one of them an address of it")
+
+
+def leave(text):
+    """Remove an address, wherever it is."""
+    wanted = ipaddress.ip_interface(text)
+    for name, address in list(_addresses()):
+        if address.ip == wanted.ip:
+            _ip("address", "del", str(address), "dev", name)
+
+
+def arrive(text):
+    """Add an address and announce it, as switches and partners know the old place."""
+    wanted = ipaddress.ip_interface(text)
+    name = device(text)
+    if all(address.ip != wanted.ip for _, address in _addresses()):
+        _ip("address", "add", text, "dev", name,
+            *(["nodad"] if wanted.version == 6 else []))
+    (_announce4 if wanted.version == 4 else _announce6)(wanted.ip, name)
+
+
+def _announce4(address, name):
+    """A gratuitous ARP request (RFC 5227, section 3)"""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as line:
+        line.bind((name, 0))
+        mac = line.getsockname()[4]
+        line.send(b"\xff" * 6 + mac + struct.pack("!HHHBBH", 0x806, 1, 0x800, 6, 4, 1)
+                  + mac + address.packed + bytes(6) + address.packed)
+
+
+def _announce6(address, name):
+    """An unsolicited neighbour advertisement (RFC 4861, section 7.2.6)"""
+    with open(f"/sys/class/net/{name}/address", encoding="ascii") as file:
+        mac = bytes.fromhex(file.read().strip().replace(":", ""))
+    # The kernel fills in the checksum.
+    packet = struct.pack("!BBHI", ICMP6_NEIGHBOR_ADVERTISEMENT, 0, 0, NA_OVERRIDE) \
+        + address.packed + b"\2\1" + mac
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as line:
+        line.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+        line.bind((str(address), 0))
+        line.sendto(packet, (ALL_NODES, 0, 0, socket.if_nametoindex(name)))

@@ -1,0 +1,97 @@
+"""migros: moves containers that use RDMA to another host."""
+
+import argparse
+import json
+import sys
+
+import destination
+import hosts
+import journal
+import recovery
+import source
+from journal import Failure
+
+EPILOG = """exit status: 0 it is done; 1 it failed, and the container runs on; 2 wrong use;
+3 the container is an image, "migros recover" finishes; 4 somebody has to look; 130 a
+signal came, and the container runs on"""
+
+
+def connect(options):
+    return lambda name: hosts.Peer(name, options.rsh, options.remote)
+
+
+def migrate(options):
+    source.migrate(options, connect(options)(options.host))
+
+
+def recover(options):
+    recovery.recover(options, connect(options))
+
+
+def status(options):
+    found = [{"id": record.id, **record.fields} for record in journal.records()
+             if options.all or not record.ended]
+    if options.json:
+        print(json.dumps(found, indent=1))
+        return
+    for each in found:
+        print(f"{each['id']}  {each['role']:11}  {each['state']:11}  "
+              f"{each['container']}  {each.get('peer', '')}".rstrip())
+
+
+def agent(options):
+    return hosts.answer(lambda: destination.act(options.verb, options.ident))
+
+
+def parse(words):
+    parser = argparse.ArgumentParser(prog="migros", description=__doc__, epilog=EPILOG)
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def remote(sub):
+        sub.add_argument("--rsh", metavar="COMMAND", help="instead of ssh")
+        sub.add_argument("--remote", metavar="PATH", help="of migros at the other host")
+        sub.add_argument("--timeout", metavar="SECONDS", type=float, default=60,
+                         help="how long to ask for the end of the restore (60)")
+
+    sub = verbs.add_parser("migrate", help="move a container to another host")
+    sub.add_argument("container")
+    sub.add_argument("host", help="where ssh gets to as root, or as a user with sudo")
+    sub.add_argument("--runtime", choices=["runc"], default="runc")
+    sub.add_argument("--keep-ip", metavar="ADDRESS", action="append", default=[],
+                     help="an address of this host that moves along")
+    remote(sub)
+    sub.set_defaults(run=migrate)
+
+    sub = verbs.add_parser("recover", help="finish or abandon a migration")
+    sub.add_argument("id", nargs="?", help="the only one, if it is not given")
+    way = sub.add_mutually_exclusive_group()
+    way.add_argument("--back", action="store_true", help="to this host, its source")
+    way.add_argument("--to", metavar="HOST", help="to a third host")
+    way.add_argument("--source-is-gone", action="store_true",
+                     help="the other host will never restore it")
+    sub.add_argument("--believe-images", action="store_true",
+                     help="nothing of the container is alive on any host")
+    remote(sub)
+    sub.set_defaults(run=recover)
+
+    sub = verbs.add_parser("status", help="migrations that have not ended")
+    sub.add_argument("--all", action="store_true", help="the others, too")
+    sub.add_argument("--json", action="store_true")
+    sub.set_defaults(run=status)
+
+    sub = verbs.add_parser("agent", help="for the other host")
+    sub.add_argument("verb")
+    sub.add_argument("ident")
+    sub.set_defaults(run=agent)
+    return parser.parse_args(words)
+
+
+def main():
+    options = parse(sys.argv[1:])
+    try:
+        return options.run(options) or 0
+    except Failure as error:
+        print(f"migros: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        return source.INTERRUPTED

@@ -1,0 +1,175 @@
+"""What a host does for a migration that comes to it, as the source asks ("migros
+agent"). Every verb can be asked again; journal.py has the states."""
+
+import os
+import subprocess
+import sys
+
+import address
+import journal
+from hosts import VERSION, Refused, request
+from journal import Failure
+from runtimes import STATE, complain, runtime, word
+
+
+def hello(_, __):
+    return {"version": VERSION}
+
+
+def expect(ident, wanted):
+    """Refuse whatever can be known to fail before anything is stopped."""
+    kind = runtime(wanted["runtime"])
+    container = wanted["container"]
+    with journal.lock(container):
+        other = journal.unfinished(container)
+        if other and other.source == wanted["source"] and \
+                other.state in ("expected", "received"):
+            # That host was cut off when its last attempt ended.
+            give_back(other, "dropped")
+        elif other and (other.id != ident or other.state == "granted"):
+            raise Failure(f"container {container}: migration {other.id} has not ended "
+                          f"here; 'migros recover {other.id}' there")
+        if kind.state(container) or kind.processes(container):
+            raise Failure(f"container {container}: this host has one of this name")
+        kind.bundle_here(wanted["bundle"])
+        for each in wanted["addresses"]:
+            address.device(each)
+        record = journal.create(ident, state="expected", role="destination", **wanted)
+        free = _free(record.dir)
+        if free < wanted["bytes"]:
+            record.set("dropped")
+            raise Failure(f"{record.dir}: {free >> 20} MiB are free, the images need "
+                          f"about {wanted['bytes'] >> 20}")
+    return {}
+
+
+def _free(path):
+    stat = os.statvfs(path)
+    return stat.f_bavail * stat.f_frsize
+
+
+def receive(ident, _):
+    """The images, as a tar on standard input. They are on the disk afterwards."""
+    record = journal.load(ident)
+    with journal.lock(record.container):
+        record = journal.load(ident)
+        if record.state not in ("expected", "received"):
+            raise Failure(f"migration {ident}: it is {record.state} and takes no images")
+        _empty(record)
+        done = subprocess.run(["tar", "-C", record.images, "-x"], stdin=sys.stdin.buffer,
+                              stderr=subprocess.PIPE, check=False)
+        if done.returncode:
+            raise Failure(f"{record.images}: tar: "
+                          + done.stderr.decode(errors="replace").strip())
+        journal.sync_tree(record.images)
+        record.set("received")
+        return {"bytes": sum(path.stat().st_size for path in record.images.iterdir())}
+
+
+def _empty(record):
+    subprocess.run(["rm", "-rf", record.images], check=True)
+    record.images.mkdir(mode=0o700)
+
+
+def restore(ident, _):
+    """The container is ours now: let it run, or give it back."""
+    record = journal.load(ident)
+    with journal.lock(record.container):
+        record = journal.load(ident)
+        if record.state == "running":
+            # The source may have had the addresses once more, after a reboot.
+            for each in record.addresses:
+                address.arrive(each)
+            return {"state": "running"}
+        if record.state not in ("received", "granted"):
+            raise Refused(f"migration {ident}: it is {record.state}",
+                          {"state": record.state})
+        if record.state == "received":
+            # Whoever gave it to us has seen that all its processes are dead.
+            (record.images / STATE).write_text("complete\n", "ascii")
+            journal.sync_tree(record.images)
+            record.set("granted")
+        return settle(record)
+
+
+def settle(record):
+    """Finish a restore that is ours (its container is locked)."""
+    kind = runtime(record.runtime)
+    if not _lives(kind, record):
+        kind.tidy(record)
+        _undoubted(record)
+        reason = None
+        try:
+            for each in record.addresses:
+                address.arrive(each)
+            kind.restore(record)
+        except Failure as error:
+            reason = str(error)
+        if not _lives(kind, record):
+            reason = reason or complain(record, "restore.log")
+            kind.tidy(record)
+            _undoubted(record)
+            give_back(record, "returned", reason)
+            raise Refused(f"container {record.container}: restore: {reason}",
+                          {"state": record.state})
+    record.set("running")
+    _empty(record)
+    return {"state": "running"}
+
+
+def _lives(kind, record):
+    """Tasks of a restore that did not come to its end live, too: they do not count."""
+    return word(record.images) == "resumed" and bool(kind.processes(record.container))
+
+
+def _undoubted(record):
+    if word(record.images) != "complete":
+        raise Refused(
+            f"migration {record.id}: its restore has begun to use {record.images}, and "
+            "nothing of the container is alive here: partners may be ahead of the "
+            "images. To restore them nevertheless: 'migros recover --believe-images "
+            f"{record.id}' there", {"state": "doubt"})
+
+
+def give_back(record, state, reason=None):
+    for each in record.addresses:
+        address.leave(each)
+    record.set(state, reason=reason)
+    _empty(record)
+
+
+def take_back(ident, _):
+    """Never restore it here; the source has it again."""
+    record = journal.load(ident)
+    with journal.lock(record.container):
+        record = journal.load(ident)
+        if record.state in ("returned", "dropped"):
+            return {"state": record.state}
+        if record.state == "granted":
+            kind = runtime(record.runtime)
+            if not _lives(kind, record):
+                kind.tidy(record)
+                _undoubted(record)
+                give_back(record, "returned")
+                return {"state": record.state}
+            record.set("running")
+        if record.state == "running":
+            raise Refused(f"container {record.container}: it runs there",
+                          {"state": "running"})
+        give_back(record, "dropped")
+        return {"state": record.state}
+
+
+def status(ident, _):
+    return {"state": journal.load(ident).state}
+
+
+VERBS = {"hello": hello, "expect": expect, "receive": receive, "restore": restore,
+         "return": take_back, "status": status}
+
+
+def act(verb, ident):
+    """The reply to a request"""
+    if verb not in VERBS:
+        raise Failure(f"agent: no verb '{verb}'; do both hosts have the same migros?", 2)
+    return VERBS[verb](ident, {} if verb == "receive" else request())

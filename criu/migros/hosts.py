@@ -1,0 +1,99 @@
+"""The other host of a migration: commands over ssh, each a request and a reply.
+
+The request is JSON on standard input of "migros agent VERB ID", the reply JSON on its
+standard output. An answer of the agent is final; a lost connection says nothing, so every
+verb can be sent again.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+
+from journal import Failure
+from gate import RUN
+
+VERSION = 1
+
+
+class Lost(Failure):
+    """No answer: what the other host has done is not known."""
+
+
+class Refused(Failure):
+    """The other host says no; reply is all it said."""
+
+    def __init__(self, text, reply):
+        super().__init__(text)
+        self.reply = reply
+
+
+def ssh():
+    """The options share one connection, and notice when it is dead."""
+    return (f"ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=3 "
+            f"-o ServerAliveCountMax=3 -o ControlMaster=auto -o ControlPersist=60 "
+            f"-o ControlPath={RUN}/ssh-%C")
+
+
+class Peer:
+    """Another host"""
+
+    def __init__(self, name, rsh=None, remote=None):
+        self.name = name
+        self.rsh = rsh or os.environ.get("MIGROS_RSH") or ssh()
+        self.remote = remote or os.environ.get("MIGROS_REMOTE") or "migros"
+
+    def _command(self, *words):
+        line = shlex.join(words)
+        return [*shlex.split(self.rsh), self.name,
+                f'if [ "$(id -u)" = 0 ]; then {self.remote} {line}; '
+                f"else sudo -n {self.remote} {line}; fi"]
+
+    def call(self, verb, ident, **request):
+        """The reply of "migros agent VERB ID"."""
+        os.makedirs(RUN, mode=0o700, exist_ok=True)
+        done = subprocess.run(self._command("agent", verb, ident),
+                              input=json.dumps(request).encode(), check=False,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return self._reply(done.stdout, done.stderr)
+
+    def send(self, ident, directory):
+        """Let it have a directory: the images of a migration."""
+        tar = subprocess.Popen(["tar", "-C", directory, "-c", "."],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        done = subprocess.run(self._command("agent", "receive", ident),
+                              stdin=tar.stdout, check=False,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        tar.stdout.close()
+        if tar.wait():
+            raise Failure(f"images {directory}: tar cannot read them")
+        return self._reply(done.stdout, done.stderr)
+
+    def _reply(self, output, errors):
+        try:
+            reply = json.loads(output)
+        except ValueError:
+            said = errors.decode(errors="replace").strip().splitlines()
+            raise Lost(f"host {self.name}: no answer"
+                       f"{': ' + said[-1] if said else ''}", 3) from None
+        if "error" in reply:
+            raise Refused(f"host {self.name}: {reply['error']}", reply)
+        return reply
+
+
+def answer(function):
+    """Run the agent's side; the exit status."""
+    try:
+        reply = function()
+        status = 0
+    except Failure as error:
+        reply, status = {"error": str(error), **getattr(error, "reply", {})}, error.status
+    except OSError as error:
+        reply, status = {"error": str(error)}, 1
+    print(json.dumps(reply), flush=True)
+    return status
+
+
+def request():
+    return json.loads(sys.stdin.read() or "{}")

@@ -1,0 +1,137 @@
+"""Container runtimes: what a migration wants from them."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from journal import Failure
+
+STATE = "rdma-state.img"
+
+
+def word(images):
+    """What criu's plugin says about images: "stopped", "complete", "resumed", or None
+    (docs/failures.md)."""
+    try:
+        return (images / STATE).read_text("ascii").strip()
+    except FileNotFoundError:
+        return None
+
+
+def complain(record, log):
+    """What criu said about a failure"""
+    try:
+        lines = (record.work / log).read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return f"criu has not begun; see {record.work}"
+    errors = [line.split("Error", 1)[1] for line in lines if "Error" in line]
+    return f"{errors[0].lstrip(' ') if errors else 'criu'}; see {record.work / log}"
+
+
+class Runc:
+    """Containers of runc"""
+
+    name = "runc"
+
+    def state(self, container):
+        """What runc says of it, None if there is no such container"""
+        done = subprocess.run(["runc", "state", container], text=True, check=False,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def inspect(self, container):
+        """The pid of its init, its bundle, the bytes of its memory"""
+        state = self.state(container)
+        if not state:
+            raise Failure(f"container {container}: runc does not know it; see "
+                          "'runc list'")
+        if state["status"] != "running":
+            raise Failure(f"container {container}: it is {state['status']}, only one "
+                          "that is running can be moved")
+        return {"pid": state["pid"], "bundle": state["bundle"],
+                "bytes": sum(_resident(pid) for pid in self.processes(container))}
+
+    def processes(self, container):
+        """All processes in its cgroup: also those that runc has forgotten, or does
+        not know yet."""
+        names = {container, f"runc-{container}.scope"}
+        found = []
+        for entry in os.listdir("/proc"):
+            if not entry.isdigit():
+                continue
+            try:
+                text = Path(f"/proc/{entry}/cgroup").read_text()
+                state = Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)[1]
+            except OSError:
+                continue
+            if state.split()[0] not in "ZX" and \
+                    names & set(text.strip().replace("\n", "/").split("/")):
+                found.append(int(entry))
+        return found
+
+    def checkpoint(self, record, keep):
+        """Begin; the process. It outlives us, and holds the open file keep."""
+        with open(record.work / "runc.log", "wb") as log:
+            return subprocess.Popen(
+                ["runc", "checkpoint", "--image-path", record.images, "--work-path",
+                 record.work, "--tcp-established", "--file-locks", record.container],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, pass_fds=[keep.fileno()])
+
+    def restore(self, record):
+        """Whether runc says that it went well"""
+        with open(record.work / "runc.log", "wb") as log:
+            done = subprocess.run(
+                ["runc", "restore", "-d", "-b", record.bundle, "--image-path",
+                 record.images, "--work-path", record.work, "--tcp-established",
+                 "--file-locks", record.container],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False,
+                start_new_session=True)
+        return done.returncode == 0
+
+    def bundle_here(self, bundle):
+        if not Path(bundle, "config.json").exists():
+            raise Failure(f"bundle {bundle}: this host does not have it; copy it, "
+                          "with its root file system")
+
+    def tidy(self, record):
+        """Remove what is left of a container that shall not run here: dead ones,
+        tasks of a restore that was not finished, mounts of criu."""
+        subprocess.run(["runc", "delete", "-f", record.container], check=False,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(50):
+            pids = self.processes(record.container)
+            if not pids:
+                break
+            for pid in pids:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            time.sleep(0.1)
+        else:
+            raise Failure(f"container {record.container}: process {pids[0]} of it "
+                          "does not die; see 'dmesg'", 4)
+        with open("/proc/self/mounts", encoding="utf-8") as file:
+            mounts = [line.split()[1] for line in file]
+        for mount in sorted(mounts, reverse=True):
+            if mount.startswith(f"{record.dir}/"):
+                subprocess.run(["umount", "-l", mount], check=False)
+
+
+def _resident(pid):
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGESIZE")
+
+
+RUNTIMES = {"runc": Runc}
+
+
+def runtime(name):
+    return RUNTIMES[name]()

@@ -1,0 +1,215 @@
+"""A migration, as its source drives it.
+
+The container has one owner at any time, and nobody else restores it. It is the source
+until "handed" is written in the journal; then the destination, until it answers
+"returned". Before criu is told that it may kill the container (state "committing"),
+whatever fails lets the container run on here; afterwards there are images of it.
+"""
+
+import os
+import select
+import signal
+import sys
+import time
+
+import address
+import gate
+import journal
+from hosts import VERSION, Lost, Refused
+from journal import Failure
+from runtimes import complain, runtime, word
+
+# After a failure: nothing is lost, and somebody has to decide.
+UNFINISHED = 3
+DOUBT = 4
+INTERRUPTED = 130
+
+
+class Interrupted(Failure):
+    """SIGINT, SIGTERM or SIGHUP before the container was given up"""
+
+
+def say(record, text):
+    print(f"migros {record.id}: {text}", file=sys.stderr, flush=True)
+
+
+class Signals:
+    """Until armed is False a signal ends the migration; then it goes on to its end."""
+
+    def __init__(self):
+        self.armed = True
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._got)
+
+    def _got(self, number, _):
+        if self.armed:
+            self.armed = False
+            raise Interrupted(f"{signal.Signals(number).name}", INTERRUPTED)
+
+
+def migrate(options, peer):
+    """Move a running container to another host."""
+    signals = Signals()
+    kind = runtime(options.runtime)
+    if not gate.installed():
+        raise Failure(f"{gate.CONF}: criu would kill the container without asking; add "
+                      f"the line 'action-script {gate.HOOK}'")
+    addresses = [address.find(each) for each in options.keep_ip]
+    with journal.lock(options.container) as keep:
+        other = journal.unfinished(options.container)
+        if other:
+            raise Failure(f"container {options.container}: migration {other.id} to "
+                          f"{other.peer} has not ended ({other.state}); "
+                          f"'migros recover {other.id}'")
+        fields = {"container": options.container, "runtime": kind.name,
+                  "addresses": addresses, **kind.inspect(options.container)}
+        version = peer.call("hello", "-")["version"]
+        if version != VERSION:
+            raise Failure(f"host {peer.name}: its migros speaks version {version}, this "
+                          f"one {VERSION}; install the same on both")
+        record = journal.create(state="begun", role="source", peer=peer.name, **fields)
+        try:
+            say(record, f"{record.container} goes to {peer.name}")
+            announce(record, peer)
+            _stop(record, kind, peer, keep, signals)
+        except (Failure, OSError) as error:
+            raise roll_back(record, kind, peer, error) from None
+        hand_over(record, peer, options.timeout)
+
+
+def announce(record, peer):
+    """Let the destination look whether it can take the container."""
+    peer.call("expect", record.id, source=os.uname().nodename,
+              **{key: record.fields[key] for key in
+                 ("container", "runtime", "bundle", "addresses", "bytes")})
+
+
+def _stop(record, kind, peer, keep, signals):
+    """From a container that runs to images that are its only copy."""
+    door = gate.Gate(record.pid)
+    child = None
+    try:
+        record.set("stopping")
+        say(record, "checkpoint")
+        child = kind.checkpoint(record, keep)
+        while not select.select([door], [], [], 0.05)[0]:
+            if child.poll() is not None:
+                raise Failure(f"container {record.container}: checkpoint: "
+                              + complain(record, "dump.log"))
+        door.accept()
+        say(record, "images")
+        size = peer.send(record.id, record.images)["bytes"]
+        if size != sum(path.stat().st_size for path in record.images.iterdir()):
+            raise Failure(f"host {peer.name}: it has {size} bytes of other images")
+        signals.armed = False
+        record.set("committing")
+        door.go()
+        child.wait()
+    except BaseException as error:
+        door.shut(error)
+        raise
+    finally:
+        # A criu that has lost its runtime may still be at work.
+        if not child or child.wait() >= 0:
+            door.open()
+    if not given_up(record, kind):
+        raise Failure(f"container {record.container}: checkpoint: "
+                      + complain(record, "dump.log"))
+
+
+def given_up(record, kind):
+    """After the end of criu, which was allowed to kill the container: whether the images
+    are the only copy, which is in the journal then; or else the container runs."""
+    if word(record.images) == "complete":
+        kind.tidy(record)
+        record.set("committed")
+        return True
+    if kind.processes(record.container):
+        return False
+    raise Failure(f"container {record.container}: criu or this host has died when it "
+                  "was to be killed, and nothing of it is alive. If it has not come to "
+                  "its end by itself: 'migros recover --believe-images "
+                  f"{record.id}'", DOUBT)
+
+
+def roll_back(record, kind, peer, error):
+    """The container has not been given up; the failure to report."""
+    if record.state == "committed" or getattr(error, "status", 1) == DOUBT:
+        return error
+    try:
+        peer.call("return", record.id)
+    except Failure:
+        # Without "handed" it will never be restored there.
+        pass
+    record.set("rolled-back", reason=str(error))
+    left = "runs on here" if kind.processes(record.container) else \
+        "has ended, or this host has died"
+    return Failure(f"{error}\nmigros {record.id}: {record.container} {left}",
+                   INTERRUPTED if isinstance(error, Interrupted) else 1)
+
+
+def hand_over(record, peer, timeout=60):
+    """Give the image to the destination, which has a copy of it."""
+    for each in record.addresses:
+        address.leave(each)
+    if record.state != "handed":
+        record.set("handed")
+    say(record, "restore")
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            peer.call("restore", record.id)
+            break
+        except Refused as error:
+            state = error.reply.get("state")
+            if state in ("returned", "dropped"):
+                raise come_back(record, error) from None
+            if state == "doubt":
+                raise Failure(str(error), DOUBT) from None
+            reason = error
+        except Lost as error:
+            reason = error
+        if time.monotonic() > deadline:
+            raise Failure(f"{reason}. The container may be running there. When that host "
+                          f"answers again: 'migros recover {record.id}'", UNFINISHED)
+        time.sleep(0.5)
+    done(record)
+
+
+def done(record):
+    record.set("done")
+    # The image is nobody's any more.
+    for path in [*record.images.iterdir(), *record.work.iterdir()]:
+        if not path.is_dir():
+            path.unlink()
+    say(record, f"{record.container} runs at {record.peer}")
+
+
+def come_back(record, error):
+    """The destination cannot restore it, and has said that it never will."""
+    record.set("committed", reason=str(error))
+    say(record, f"{error}; restore here")
+    restore_here(record)
+    return Failure(f"{error}\nmigros {record.id}: {record.container} runs here again")
+
+
+def restore_here(record):
+    kind = runtime(record.runtime)
+    if word(record.images) != "resumed" or not kind.processes(record.container):
+        kind.tidy(record)
+        if word(record.images) != "complete":
+            raise Failure(
+                f"migration {record.id}: a restore has begun to use {record.images}, "
+                "and nothing of the container is alive: partners may be ahead of the "
+                "images. To restore them nevertheless: 'migros recover "
+                f"--believe-images {record.id}'", DOUBT)
+        for each in record.addresses:
+            address.arrive(each)
+        kind.restore(record)
+        if word(record.images) != "resumed" or not kind.processes(record.container):
+            reason = complain(record, "restore.log")
+            kind.tidy(record)
+            raise Failure(f"container {record.container}: restore: {reason}. Its images "
+                          f"are good: 'migros recover --to HOST {record.id}', or "
+                          f"'migros recover --back {record.id}' again", UNFINISHED)
+    record.set("rolled-back")
