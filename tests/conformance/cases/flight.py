@@ -493,6 +493,21 @@ def half_received(setting, op):
 
 
 @clause("RESUME-11", "Both sides continue from the last acknowledged PSN.")
+def counts_on(setting):
+    """The message sequence number of its acknowledgements, too"""
+    link = Link(setting)
+
+    def put(number):
+        psn = (link.mine + number) & 0xffffff
+        link.data(WRITE_ONLY, psn, link.reth(4096, 4), payload=b"abcd")
+        link.await_(ACK, psn=psn, syndrome=ACKED, msn=number + 1)
+    for number in range(3):
+        put(number)
+    migrate(link)
+    put(3)
+
+
+@clause("RESUME-11", "Both sides continue from the last acknowledged PSN.")
 def half_received_send(setting):
     half_received(setting, "SEND")
 

@@ -208,7 +208,9 @@ def zero_echo(setting):
     for opcode in (PAUSE, RESUME, MOVED):
         link.send(opcode, epoch=1, nonce=0, echo=0, source=setting.other,
                   gid=gid(setting.other))
-    link.drain(0.1)
+    # It never had a RESUME that this could repeat (RESUME-6).
+    link.send(RESUME, epoch=0, nonce=0, echo=0, rq_psn=link.theirs)
+    link.silence(0.2, RESUME_ACK)
     link.runs()
     image = link.stop()
     check(not image["capable"] and not image["peer_epoch"], "it believed one")

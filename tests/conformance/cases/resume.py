@@ -391,7 +391,9 @@ def address_stays(setting):
     link.send(RUNNING, echo=link.its_challenge, source=setting.other)
     link.send(PAUSE, nonce=link.secret, echo=link.its_challenge,
               source=setting.other)
-    time.sleep(0.1)
+    link.drain(0.1)
+    # A RESUME would set it anew.
+    link.await_(PROBE, to=setting.own, seconds=4)
     link.resume()
     link.endpoint.post(op="SEND", id=1)
     link.expect(SEND_ONLY, to=setting.own, psn=link.theirs)
