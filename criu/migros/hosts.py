@@ -66,9 +66,11 @@ class Peer:
                               stdin=tar.stdout, check=False,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         tar.stdout.close()
-        if tar.wait():
+        failed = tar.wait()
+        reply = self._reply(done.stdout, done.stderr)
+        if failed:
             raise Failure(f"images {directory}: tar cannot read them")
-        return self._reply(done.stdout, done.stderr)
+        return reply
 
     def _reply(self, output, errors):
         try:

@@ -53,6 +53,11 @@ def _source(record, options, connect):
         failure = source.roll_back(record, kind, peer, Failure("its command has died"))
         source.say(record, str(failure).rsplit(": ", 1)[1])
         return
+    with source.unfinished(record):
+        _finish(record, options, connect, peer)
+
+
+def _finish(record, options, connect, peer):
     if options.back or options.to:
         _take_back(record, connect(record.peer))
         if options.back:
@@ -73,13 +78,16 @@ def _take_back(record, peer):
     except Refused as error:
         if error.reply.get("state") == "running":
             source.done(record)
-        raise
+            raise
+        if record.state == "handed":
+            raise
     except Lost as error:
         if record.state == "committed":
             return
         raise Failure(f"{error}. It may run there, so it cannot be restored elsewhere "
                       "before that host answers", source.UNFINISHED) from None
-    record.set("committed")
+    if record.state == "handed":
+        record.set("committed")
 
 
 def _destination(record, options):

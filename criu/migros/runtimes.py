@@ -31,6 +31,27 @@ def complain(record, log):
     return f"{errors[0].lstrip(' ') if errors else 'criu'}; see {record.work / log}"
 
 
+class Checkpoint:
+    """A runtime and the criu that it runs. It outlives us, and holds the open file keep
+    until both have ended."""
+
+    def __init__(self, command, keep, log):
+        self.ended, inherited = os.pipe()
+        with open(log, "wb") as output:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=True, pass_fds=[keep.fileno(), inherited])
+        os.close(inherited)
+
+    def running(self):
+        return self.process.poll() is None
+
+    def wait(self):
+        self.process.wait()
+        # criu may still be at work if somebody has killed its runtime.
+        os.read(self.ended, 1)
+
+
 class Runc:
     """Containers of runc"""
 
@@ -73,13 +94,11 @@ class Runc:
         return found
 
     def checkpoint(self, record, keep):
-        """Begin; the process. It outlives us, and holds the open file keep."""
-        with open(record.work / "runc.log", "wb") as log:
-            return subprocess.Popen(
-                ["runc", "checkpoint", "--image-path", record.images, "--work-path",
-                 record.work, "--tcp-established", "--file-locks", record.container],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, pass_fds=[keep.fileno()])
+        """Begin"""
+        return Checkpoint(
+            ["runc", "checkpoint", "--image-path", record.images, "--work-path",
+             record.work, "--tcp-established", "--file-locks", record.container],
+            keep, record.work / "runc.log")
 
     def restore(self, record):
         """Whether runc says that it went well"""

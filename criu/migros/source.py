@@ -6,6 +6,7 @@ until "handed" is written in the journal; then the destination, until it answers
 whatever fails lets the container run on here; afterwards there are images of it.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -74,7 +75,20 @@ def migrate(options, peer):
             _stop(record, kind, peer, keep, signals)
         except (Failure, OSError) as error:
             raise roll_back(record, kind, peer, error) from None
-        hand_over(record, peer, options.timeout)
+        with unfinished(record):
+            hand_over(record, peer, options.timeout)
+
+
+@contextlib.contextmanager
+def unfinished(record):
+    """Whatever fails, the images are the only copy."""
+    try:
+        yield
+    except Failure as error:
+        if error.status == 1 and not record.ended:
+            raise Failure(f"{error}\nmigros {record.id}: its images are the only copy; "
+                          f"'migros recover {record.id}'", UNFINISHED) from None
+        raise
 
 
 def announce(record, peer):
@@ -93,7 +107,7 @@ def _stop(record, kind, peer, keep, signals):
         say(record, "checkpoint")
         child = kind.checkpoint(record, keep)
         while not select.select([door], [], [], 0.05)[0]:
-            if child.poll() is not None:
+            if not child.running():
                 raise Failure(f"container {record.container}: checkpoint: "
                               + complain(record, "dump.log"))
         door.accept()
@@ -104,14 +118,13 @@ def _stop(record, kind, peer, keep, signals):
         signals.armed = False
         record.set("committing")
         door.go()
-        child.wait()
     except BaseException as error:
         door.shut(error)
         raise
     finally:
-        # A criu that has lost its runtime may still be at work.
-        if not child or child.wait() >= 0:
-            door.open()
+        if child:
+            child.wait()
+        door.open()
     if not given_up(record, kind):
         raise Failure(f"container {record.container}: checkpoint: "
                       + complain(record, "dump.log"))

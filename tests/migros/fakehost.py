@@ -85,9 +85,9 @@ class Fake(runtimes.Runc):
         return [pid] if pid else []
 
     def checkpoint(self, record, keep):
-        return subprocess.Popen([sys.executable, __file__, "-c", str(record.pid),
-                                 record.images], pass_fds=[keep.fileno()],
-                                start_new_session=True)
+        return runtimes.Checkpoint(
+            [sys.executable, __file__, "-c", str(record.pid), record.images], keep,
+            record.work / "runc.log")
 
     def restore(self, record):
         if runtimes.word(record.images) != "complete" or \
