@@ -109,6 +109,7 @@ struct side {
 	struct ibv_qp *xqp;
 	struct ibv_ah *ah;
 	unsigned int events;
+	bool woken;		/* by an event of a CQ, since it was armed */
 	struct address me, peer;
 	uint64_t next_id, next_recv, done_recv;
 	unsigned int posted;	/* receives */
@@ -145,6 +146,9 @@ void die_at(const char *func, int line, const char *format, ...)
 		if (ret_)                                                      \
 			die("%s: error %d", #call, ret_);                      \
 	} while (0)
+
+/* main.c */
+void swap_addresses(struct side *s);
 
 /* side.c */
 void make_objects(struct side *s);

@@ -47,7 +47,7 @@ void die_at(const char *func, int line, const char *format, ...)
 	exit(1);
 }
 
-static void swap_addresses(struct side *s)
+void swap_addresses(struct side *s)
 {
 	exchange(s, &s->me, &s->peer, sizeof(s->me));
 }

@@ -532,6 +532,7 @@ static void wait_event(struct side *s, int ms)
 		return;
 	check0(ibv_get_cq_event(s->channel, &cq, &arg));
 	check(cq == s->cq && arg == s);
+	s->woken = true;
 	if (++s->events == 3) {
 		ibv_ack_cq_events(s->cq, s->events);
 		s->events = 0;

@@ -115,6 +115,23 @@ def nak_stopped_elsewhere(setting):
     link.expect(SEND_ONLY, psn=(link.theirs + 2) & 0xffffff)
 
 
+@clause("PAUSE-4", "its PSN lies between the first unacknowledged and the last sent PSN")
+def nak_stopped_ahead(setting):
+    """In a message of more packets than may be unacknowledged, one not yet sent"""
+    link = Link(setting, timeout=21)
+    link.learn()
+    link.endpoint.post(op="SEND", id=1, len=200 * setting.mtu)
+    count = 0
+    while (packet := link.receive(1.0 * SLOW)) is not None:
+        check(count < 190, "it does not wait for an acknowledgement")
+        count += packet[BTH].opcode in (SEND_FIRST, SEND_MIDDLE)
+    check(count, "no packet came")
+    nak(link, (link.theirs + count + 5) & 0xffffff)
+    link.await_(PROBE, flags=0)
+    link.ack((link.theirs + count - 1) & 0xffffff)
+    link.expect(SEND_MIDDLE, psn=(link.theirs + count) & 0xffffff)
+
+
 @clause("PAUSE-5", "A NAK_STOPPED with a wrong token holds nothing and SHOULD cause "
         "a PROBE.")
 def nak_stopped_wrong_token(setting):
