@@ -741,7 +741,7 @@ def peer_rnr_wait(setting):
 @clause("RESUME-5", "retry counters := attributes")
 def peer_retry_count(setting):
     """Retries before the RESUME do not count."""
-    link = Link(setting, timeout=14, retry=3)
+    link = Link(setting, timeout=17, retry=3)
     link.learn()
     link.endpoint.post(op="SEND", id=1)
     for _ in range(3):
