@@ -31,14 +31,14 @@ def _addresses():
 
 
 def find(text):
-    """ADDRESS/PREFIX of an address of this host"""
+    """ADDRESS/PREFIX and device of an address of this host"""
     try:
         wanted = ipaddress.ip_address(text)
     except ValueError:
         raise Failure(f"address {text}: not an IP address", 2) from None
-    for _, address in _addresses():
+    for name, address in _addresses():
         if address.ip == wanted:
-            return str(address)
+            return str(address), name
     raise Failure(f"address {text}: this host does not have it; see 'ip address'")
 
 
@@ -60,10 +60,11 @@ def leave(text):
             _ip("address", "del", str(address), "dev", name)
 
 
-def arrive(text):
-    """Add an address and announce it, as switches and partners know the old place."""
+def arrive(text, name=None):
+    """Add an address, to a device or to that with others of its network, and announce
+    it, as switches and partners know the old place."""
     wanted = ipaddress.ip_interface(text)
-    name = device(text)
+    name = name or device(text)
     if all(address.ip != wanted.ip for _, address in _addresses()):
         _ip("address", "add", text, "dev", name,
             *(["nodad"] if wanted.version == 6 else []))

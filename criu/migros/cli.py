@@ -59,6 +59,8 @@ def parse(words):
     sub.add_argument("--runtime", choices=["runc"], default="runc")
     sub.add_argument("--keep-ip", metavar="ADDRESS", action="append", default=[],
                      help="an address of this host that moves along")
+    sub.add_argument("--copy", metavar="DIRECTORY", action="append", default=[],
+                     help="what the container has written, unless the hosts share it")
     remote(sub)
     sub.set_defaults(run=migrate)
 

@@ -56,14 +56,31 @@ def receive(ident, _):
         if record.state not in ("expected", "received"):
             raise Failure(f"migration {ident}: it is {record.state} and takes no images")
         _empty(record)
-        done = subprocess.run(["tar", "-C", record.images, "-x"], stdin=sys.stdin.buffer,
-                              stderr=subprocess.PIPE, check=False)
-        if done.returncode:
-            raise Failure(f"{record.images}: tar: "
-                          + done.stderr.decode(errors="replace").strip())
-        journal.sync_tree(record.images)
+        _unpack(record.images)
         record.set("received")
         return {"bytes": sum(path.stat().st_size for path in record.images.iterdir())}
+
+
+def copy(ident, number):
+    """A directory with what the container has written, as a tar on standard input"""
+    record = journal.load(ident)
+    with journal.lock(record.container):
+        record = journal.load(ident)
+        if record.state != "expected":
+            raise Failure(f"migration {ident}: it is {record.state} and takes no files")
+        place = record.copies[number]
+        subprocess.run(["rm", "-rf", place], check=False)
+        os.makedirs(place, exist_ok=True)
+        _unpack(place)
+    return {}
+
+
+def _unpack(place):
+    done = subprocess.run(["tar", "-C", place, "-x"], stdin=sys.stdin.buffer,
+                          stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise Failure(f"{place}: tar: " + done.stderr.decode(errors="replace").strip())
+    journal.sync_tree(place)
 
 
 def _empty(record):
@@ -170,6 +187,8 @@ VERBS = {"hello": hello, "expect": expect, "receive": receive, "restore": restor
 
 def act(verb, ident):
     """The reply to a request"""
+    if verb.startswith("copy:"):
+        return copy(ident, int(verb[5:]))
     if verb not in VERBS:
         raise Failure(f"agent: no verb '{verb}'; do both hosts have the same migros?", 2)
     return VERBS[verb](ident, {} if verb == "receive" else request())

@@ -8,6 +8,7 @@ else makes a checkpoint.
 """
 
 import os
+import select
 import socket
 import sys
 
@@ -62,11 +63,13 @@ class Gate:
         self.listener.listen(1)
         self.line = None
 
-    def fileno(self):
-        return self.listener.fileno()
-
-    def accept(self):
+    def asked(self, checkpoint):
+        """Wait for criu to ask; False if the checkpoint comes to its end instead."""
+        ready, _, _ = select.select([self.listener, checkpoint], [], [])
+        if self.listener not in ready:
+            return False
         self.line, _ = self.listener.accept()
+        return True
 
     def _answer(self, text):
         with self.line:

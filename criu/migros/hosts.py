@@ -58,11 +58,11 @@ class Peer:
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         return self._reply(done.stdout, done.stderr)
 
-    def send(self, ident, directory):
-        """Let it have a directory: the images of a migration."""
+    def send(self, ident, directory, verb="receive"):
+        """Let it have a directory: the images of a migration, or another."""
         tar = subprocess.Popen(["tar", "-C", directory, "-c", "."],
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-        done = subprocess.run(self._command("agent", "receive", ident),
+        done = subprocess.run(self._command("agent", verb, ident),
                               stdin=tar.stdout, check=False,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         tar.stdout.close()

@@ -66,7 +66,7 @@ def _finish(record, options, connect, peer):
             return
         record.set("committed", peer=options.to)
         source.announce(record, peer)
-        peer.send(record.id, record.images)
+        source.send(record, peer)
     source.hand_over(record, peer, options.timeout)
 
 

@@ -22,13 +22,18 @@ def word(images):
 
 
 def complain(record, log):
-    """What criu said about a failure"""
-    try:
-        lines = (record.work / log).read_text(errors="replace").splitlines()
-    except FileNotFoundError:
-        return f"criu has not begun; see {record.work}"
-    errors = [line.split("Error", 1)[1] for line in lines if "Error" in line]
-    return f"{errors[0].lstrip(' ') if errors else 'criu'}; see {record.work / log}"
+    """What criu said first about a failure, or the runtime last if criu did not begin"""
+    path = record.work / log
+    if path.exists():
+        # A kernel without tun is none.
+        errors = [line.split("Error", 1)[1].strip()
+                  for line in path.read_text(errors="replace").splitlines()
+                  if "Error" in line and "(criu/tun.c" not in line]
+        if errors:
+            return f"{errors[0]}; see {path}"
+    path = record.work / "runc.log"
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    return f"{lines[-1] if lines else 'no reason is known'}; see {record.work}"
 
 
 class Checkpoint:
@@ -43,13 +48,14 @@ class Checkpoint:
                 start_new_session=True, pass_fds=[keep.fileno(), inherited])
         os.close(inherited)
 
-    def running(self):
-        return self.process.poll() is None
+    def fileno(self):
+        """It can be read, at its end, when both have ended: somebody may kill the
+        runtime while criu is at work."""
+        return self.ended
 
     def wait(self):
-        self.process.wait()
-        # criu may still be at work if somebody has killed its runtime.
         os.read(self.ended, 1)
+        self.process.wait()
 
 
 class Runc:

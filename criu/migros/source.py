@@ -8,7 +8,6 @@ whatever fails lets the container run on here; afterwards there are images of it
 
 import contextlib
 import os
-import select
 import signal
 import sys
 import time
@@ -55,7 +54,7 @@ def migrate(options, peer):
     if not gate.installed():
         raise Failure(f"{gate.CONF}: criu would kill the container without asking; add "
                       f"the line 'action-script {gate.HOOK}'")
-    addresses = [address.find(each) for each in options.keep_ip]
+    addresses = dict(address.find(each) for each in options.keep_ip)
     with journal.lock(options.container) as keep:
         other = journal.unfinished(options.container)
         if other:
@@ -63,7 +62,9 @@ def migrate(options, peer):
                           f"{other.peer} has not ended ({other.state}); "
                           f"'migros recover {other.id}'")
         fields = {"container": options.container, "runtime": kind.name,
-                  "addresses": addresses, **kind.inspect(options.container)}
+                  "addresses": list(addresses), "devices": list(addresses.values()),
+                  "copies": [os.path.realpath(each) for each in options.copy],
+                  **kind.inspect(options.container)}
         version = peer.call("hello", "-")["version"]
         if version != VERSION:
             raise Failure(f"host {peer.name}: its migros speaks version {version}, this "
@@ -95,7 +96,16 @@ def announce(record, peer):
     """Let the destination look whether it can take the container."""
     peer.call("expect", record.id, source=os.uname().nodename,
               **{key: record.fields[key] for key in
-                 ("container", "runtime", "bundle", "addresses", "bytes")})
+                 ("container", "runtime", "bundle", "addresses", "bytes", "copies")})
+
+
+def send(record, peer):
+    """All that the destination needs"""
+    for number, directory in enumerate(record.copies):
+        peer.send(record.id, directory, f"copy:{number}")
+    size = peer.send(record.id, record.images)["bytes"]
+    if size != sum(path.stat().st_size for path in record.images.iterdir()):
+        raise Failure(f"host {peer.name}: it has {size} bytes of other images")
 
 
 def _stop(record, kind, peer, keep, signals):
@@ -106,18 +116,17 @@ def _stop(record, kind, peer, keep, signals):
         record.set("stopping")
         say(record, "checkpoint")
         child = kind.checkpoint(record, keep)
-        while not select.select([door], [], [], 0.05)[0]:
-            if not child.running():
-                raise Failure(f"container {record.container}: checkpoint: "
-                              + complain(record, "dump.log"))
-        door.accept()
+        if not door.asked(child):
+            raise Failure(f"container {record.container}: checkpoint: "
+                          + complain(record, "dump.log"))
         say(record, "images")
-        size = peer.send(record.id, record.images)["bytes"]
-        if size != sum(path.stat().st_size for path in record.images.iterdir()):
-            raise Failure(f"host {peer.name}: it has {size} bytes of other images")
+        send(record, peer)
         signals.armed = False
         record.set("committing")
         door.go()
+        # criu 4.1.1 reads its file twice for a runtime, and runs what is in it twice.
+        while door.asked(child):
+            door.go()
     except BaseException as error:
         door.shut(error)
         raise
@@ -216,8 +225,9 @@ def restore_here(record):
                 "and nothing of the container is alive: partners may be ahead of the "
                 "images. To restore them nevertheless: 'migros recover "
                 f"--believe-images {record.id}'", DOUBT)
-        for each in record.addresses:
-            address.arrive(each)
+        # There may be no other address of its network.
+        for each, name in zip(record.addresses, record.devices):
+            address.arrive(each, name)
         kind.restore(record)
         if word(record.images) != "resumed" or not kind.processes(record.container):
             reason = complain(record, "restore.log")

@@ -121,10 +121,12 @@ def checkpoint(pid, images):
     time.sleep(float(os.environ.get("FAKE_SLOW", 0)))
     (images / "pages").write_text("memory")
     (images / runtimes.STATE).write_text("stopped")
-    hook = subprocess.run([TOOL / "hook"], check=False, env={
-        **os.environ, "CRTOOLS_SCRIPT_ACTION": "post-dump", "CRTOOLS_INIT_PID": pid})
+    # Twice, as criu does it for a runtime
+    refused = [subprocess.run([TOOL / "hook"], check=False, env={
+        **os.environ, "CRTOOLS_SCRIPT_ACTION": "post-dump",
+        "CRTOOLS_INIT_PID": pid}).returncode for _ in range(2)]
     point("asked")
-    if hook.returncode:
+    if any(refused):
         (images / runtimes.STATE).unlink()
         sys.exit(1)
     # From here to the kill it is one step for criu (PTRACE_O_EXITKILL).
