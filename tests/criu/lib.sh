@@ -218,12 +218,14 @@ finish() {
 
 # busy HOST NAME: loop still makes progress, or is said not to.
 busy() {
-	local before
-
-	before=$(progress "$1")
-	sleep 3
-	[ "$(progress "$1")" -gt $((before + 20)) ] ||
-		{ echo "$2 in $1 is stuck"; return 1; }
+	hostexec -t 60 "$1" "
+		sent() { cat /sys/class/infiniband/*/ports/1/hw_counters/sent_pkts | sort -n | tail -1; }
+		before=\$(sent)
+		for i in \$(seq 50); do
+			[ \$(sent) -le \$((before + 20)) ] || exit 0
+			sleep 0.1
+		done
+		exit 1" || { echo "$2 in $1 is stuck"; return 1; }
 }
 
 # says HOST NAME LOG TEXT: the log of criu has the text.
