@@ -14,7 +14,8 @@ help:
 	@echo 'make debug     some of them on a kernel with KASAN, lockdep and kmemleak (TESTS)'
 	@echo 'make conformance the clauses of docs/protocol.md, over IPv4 and IPv6 (ID=CLAUSE)'
 	@echo 'make mutants   plant faults into the driver and see which test finds them'
-	@echo 'make kill      kill criu at each point of a migration; the table of docs/failures.md'
+	@echo 'make kill      kill criu and what drives it at each point of a migration; the'
+	@echo '               tables of docs/failures.md'
 	@echo 'make soak      migrations at random, on a bad network (MIGRATIONS=1000'
 	@echo '               CRIU_MIGRATIONS=100 SEED=...)'
 	@echo 'make fuzz      mutated images and packets at the driver (SECONDS=60 of each)'
@@ -72,8 +73,9 @@ soak:
 	MIGRATIONS=$(or $(CRIU_MIGRATIONS),100) SEED=$(SEED) tests/run soak/criu
 
 kill:
-	POINTS=all tests/run kill/criu; status=$$?; \
-		tests/kill/table build/test/kill/criu.log; exit $$status
+	POINTS=all tests/run kill/criu kill/move; status=$$?; \
+		for name in criu move; do tests/kill/table $$name build/test/kill/$$name.log; done; \
+		exit $$status
 
 unexport SECONDS
 fuzz:
