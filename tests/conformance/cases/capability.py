@@ -185,7 +185,7 @@ def not_at_once(setting):
     link = Link(setting)
     earliest = time.monotonic() + WIRE["CAP_WAIT_MS"] / 1000
     link.stop()
-    deadline = time.monotonic() + 1
+    deadline = time.monotonic() + SLOW
     while time.monotonic() < deadline:
         link.request(link.mine)
         packet = link.receive(0.01)

@@ -374,10 +374,10 @@ def limit_while_paused(setting):
     def act():
         link.back()
         link.pause()
-        time.sleep(1.2)
+        time.sleep(0.5 * SLOW + 0.7)
         link.drain()
         link.await_(RESUME, nonce=link.its_secret)
-    with_limit(link, "resume_limit", 500, act)
+    with_limit(link, "resume_limit", 500 * SLOW, act)
 
 
 @clause("RESUME-10", "The AV changes only by RESUME-5")

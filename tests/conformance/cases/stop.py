@@ -564,13 +564,13 @@ def lease_ends(setting):
         link.endpoint.post(op="SEND", id=1)
         link.drain()
         link.endpoint.lose()
-        link.silence(0.7, RESUME, SEND_ONLY)
+        link.silence(0.7 * SLOW, RESUME, SEND_ONLY)
         link.accept(link.await_(RESUME, epoch=image["epoch"],
                                 nonce=image["secret"]))
         link.expect(SEND_ONLY, psn=link.theirs)
         link.ack(link.theirs, msn=1)
         link.completions(1)
-    with_limit(link, "lease_grace", 1000, act)
+    with_limit(link, "lease_grace", 1000 * SLOW, act)
 
 
 @clause("STOP-9", "A lease that ends without either resumes the QP in place")
