@@ -18,6 +18,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import secrets
 import time
 from pathlib import Path
@@ -123,6 +124,8 @@ def create(ident=None, **fields):
 
 
 def load(ident):
+    if not re.fullmatch("[0-9a-f]{8}", ident):
+        raise Failure(f"migration {ident}: not an ID, which has 8 hexadecimal digits", 2)
     try:
         text = (DIR / ident / "record.json").read_text("utf-8")
     except (FileNotFoundError, NotADirectoryError):
@@ -149,6 +152,8 @@ def unfinished(container):
 def lock(container):
     """An open file that holds this container until it is closed, here and in the
     processes that inherit it. Who wants it meanwhile is told who has it."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", container):
+        raise Failure(f"container {container!r}: not a name of a container", 2)
     DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     (DIR / "lock").mkdir(mode=0o700, exist_ok=True)
     handle = open(DIR / "lock" / container, "a+", encoding="utf-8")
