@@ -599,6 +599,35 @@ static int do_leave(void)
 }
 
 /* restore: it is here again, not yet live */
+/* Change whose partner the first QP of the image is: [dest=N] [local=ADDRESS]
+ * [remote=ADDRESS].
+ */
+static int do_edit(void)
+{
+	struct rxe_mig_qp_rec *q = NULL;
+	union ibv_gid gid;
+	uint8_t *at, *end;
+	size_t len;
+
+	if (!migration)
+		return wrong("no image");
+	/* not constant in fact */
+	at = (uint8_t *)selfmig_image(migration, &len);
+	end = at + len;
+	for (at += ((struct rxe_mig_hdr *)at)->hdr_len; at < end && !q;
+	     at += ((struct rxe_mig_rec *)at)->len)
+		if (((struct rxe_mig_rec *)at)->type == RXE_MIG_REC_QP)
+			q = (void *)at;
+	if (!q)
+		return wrong("no QP in the image");
+	q->dest_qpn = number("dest", q->dest_qpn);
+	if (!address(text("local", ""), &gid))
+		memcpy(q->pri_av.sgid, gid.raw, sizeof(gid.raw));
+	if (!address(text("remote", ""), &gid))
+		memcpy(q->pri_av.dgid, gid.raw, sizeof(gid.raw));
+	return 0;
+}
+
 static int do_restore(void)
 {
 	return step(migration ? selfmig_restore(migration) : -EINVAL);
@@ -644,7 +673,7 @@ static const struct {
 	{ "read", do_read },	   { "stop", do_stop },
 	{ "cancel", do_cancel },   { "commit", do_commit },
 	{ "lose", do_lose },	   { "leave", do_leave },
-	{ "restore", do_restore }, { "resume", do_resume },
+	{ "edit", do_edit },	   { "restore", do_restore }, { "resume", do_resume },
 	{ "shell", do_shell },
 };
 

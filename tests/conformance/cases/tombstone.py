@@ -3,6 +3,7 @@
 import time
 
 from clauses import clause
+from pause import with_limit
 from peer import *
 
 LIFE = "/sys/module/rdma_rxe/parameters/mig_tombstone_ms"
@@ -185,7 +186,7 @@ def number_is_free(setting):
 
 
 @clause("TOMB-2", "a migration packet also if that QP has another `dest_qp_num` or "
-        "has been restored and is not yet live.")
+        "has been restored and is not yet live")
 def not_if_restored(setting):
     link, _ = leave(setting)
     link.endpoint.restore()
@@ -200,7 +201,75 @@ def not_if_restored(setting):
     link.silence(0.2)
 
 
-@clause("TOMB-2", "It answers requests (STOP-6) and migration packets like the "
+def places_exchanged(setting):
+    """Both ends had the same QP number. One has left a tombstone here, and the other,
+    which was at our address, comes here, too. Returns its connection, and the image of
+    the one that left."""
+    link = Link(setting)
+    link.qpn = link.their_qpn
+    link.attributes["dest"] = link.qpn
+    link.endpoint.modify(qp=link.index, anew=1, state="RTS", **link.attributes)
+    image = link.stop()
+    link.endpoint.leave()
+    link.endpoint.edit(local=setting.own, remote=setting.their)
+    link.endpoint.restore()
+    link.drain()
+    return link, image
+
+
+@clause("TOMB-2", "a RESUME with F_SELF also if that QP is not Stopped")
+@clause("TOMB-2", "a PROBE or RESUME also if that QP *meets itself* and has sent it.")
+@clause("TOMB-3", "(adoption), unless that QP meets itself: then it is the partner's")
+def meets_itself(setting):
+    """It hears from the tombstone where we are now."""
+    link, image = places_exchanged(setting)
+    link.endpoint.post(op="SEND", id=1)
+    link.endpoint.recv(id=9)
+    link.endpoint.resume(new_addr=1)
+    link.await_(RESUME, flags=F_SELF, to=setting.own)
+    link.silence(0.3, RESUME, to=setting.other)
+    f_self(link, image, source=setting.other)
+    link.await_(RESUME, to=setting.other, flags=0)
+    link.send(RESUME, epoch=5, nonce=0x77, echo=0, source=setting.other)
+    packet = link.await_(PROBE, to=setting.other)
+    link.send(RESUME, epoch=5, nonce=0x77, echo=packet[MIGETH].nonce,
+              source=setting.other)
+    link.await_(RESUME_ACK, to=setting.other, echo=0x77)
+    link.accept(link.await_(RESUME, to=setting.other), source=setting.other)
+    link.expect(SEND_ONLY, to=setting.other, psn=link.theirs)
+    link.ack(link.theirs, msn=1, source=setting.other)
+    link.completions(1)
+
+
+@clause("RESUME-9", "The requester of a QP that meets itself (TOMB-2) MUST NOT run: "
+        "outstanding work fails as in PAUSE-10")
+def executes_nothing_of_itself(setting):
+    link, _ = places_exchanged(setting)
+    link.endpoint.recv(id=9)
+    link.endpoint.post(op="SEND", id=1)
+
+    def act():
+        link.endpoint.resume(new_addr=1)
+        found = link.endpoint.poll(ms=4000, count=2)["wc"]
+        check(found.split(",")[0] == "1:12" and "9:0" not in found,
+              f"completions (id:status) {found}")
+    with_limit(link, "resume_limit", 500, act)
+
+
+@clause("TOMB-3", "when a QP with this QPN and this destination QPN goes live on the "
+        "device (adoption)")
+def another_connection(setting):
+    """A QP with that number, and another partner"""
+    link, image = leave(setting)
+    link.endpoint.edit(dest=link.qpn ^ 1)
+    link.endpoint.restore()
+    link.endpoint.resume()
+    link.drain(0.3)
+    probe(link)
+    link.expect(PAUSE, flags=F_TOMBSTONE, nonce=image["secret"], echo=0x55)
+
+
+@clause("TOMB-2", "A tombstone answers requests (STOP-6) and migration packets like the "
         "Stopped QP, PAUSE with F_TOMBSTONE.")
 def like_stopped(setting):
     """The same packets to both: the answers differ in that flag only."""
@@ -221,7 +290,7 @@ def like_stopped(setting):
 
 
 @clause("TOMB-2", "a migration packet also if that QP has another `dest_qp_num` or "
-        "has been restored and is not yet live.")
+        "has been restored and is not yet live")
 @clause("ACC-1", "`src_qpn` equals that QP's `dest_qp_num`")
 def other_partner(setting):
     link, _ = leave(setting)
@@ -231,7 +300,7 @@ def other_partner(setting):
     link.silence(0.3)
 
 
-@clause("TOMB-2", "It answers requests (STOP-6) and migration packets like the "
+@clause("TOMB-2", "A tombstone answers requests (STOP-6) and migration packets like the "
         "Stopped QP")
 @clause("TOMB-1", "QPN, destination QPN, P_Key, own GID")
 def wrong_key(setting):
@@ -242,7 +311,7 @@ def wrong_key(setting):
         link.silence(0.3)
 
 
-@clause("TOMB-2", "It answers requests (STOP-6) and migration packets like the "
+@clause("TOMB-2", "A tombstone answers requests (STOP-6) and migration packets like the "
         "Stopped QP")
 def own_address(setting):
     """The data path drops what comes to another address of the port than that
@@ -257,7 +326,7 @@ def own_address(setting):
             link.expect_nak(link.mine)
 
 
-@clause("TOMB-2", "It answers requests (STOP-6) and migration packets like the "
+@clause("TOMB-2", "A tombstone answers requests (STOP-6) and migration packets like the "
         "Stopped QP")
 def drops_replies(setting):
     for link, _ in stopped_or_gone(setting):
@@ -528,6 +597,37 @@ def forwarded_while_resuming(setting):
     link.expect(SEND_ONLY, to=setting.own)
 
 
+@clause("TOMB-6", "One of the receiver's own addresses counts like any other: both ends "
+        "may have been in one container, or come to one host.")
+def own_address_counts(setting):
+    """Two QPs of one process, connected to each other, come to another address. We are
+    the tombstones."""
+    with setting.address() as address:
+        ends = {"local": address.text, "remote": address.text,
+                "mine": setting.psn, "theirs": setting.psn}
+        first = Link(setting, **ends)
+        second = first.another(**ends, dest=first.their_qpn)
+        first.attributes["dest"] = second.their_qpn
+        first.endpoint.modify(qp=first.index, anew=1, state="RTS", **first.attributes)
+        first.qpn, second.qpn = second.their_qpn, first.their_qpn
+        first.stop()
+        first.endpoint.leave()
+        address.remove()
+        address.take()
+        first.endpoint.restore()
+        first.drain()
+        first.endpoint.resume(new_addr=1)
+        for link in (first, second):
+            packet = link.await_(RESUME, to=address.text, src_qpn=link.their_qpn, flags=0)
+            link.send(MOVED, epoch=1, echo=packet[MIGETH].nonce, gid=gid(setting.their),
+                      source=address.text)
+        first.endpoint.recv(qp=second.index, id=9)
+        first.endpoint.post(qp=first.index, op="SEND", id=1)
+        found = first.endpoint.poll(ms=4000, count=2)["wc"]
+        check(sorted(found.split(",")) == ["1:0", "9:0"],
+              f"completions (id:status) {found or 'none'}")
+
+
 def not_forwarded(link, **fields):
     """This MOVED has no effect."""
     link.drain()
@@ -560,14 +660,12 @@ def wrong_echo(setting):
         not_forwarded(link, echo=echo)
 
 
-@clause("TOMB-6", "A gid that is one of the receiver's own addresses, of another "
-        "family, or already the `forward` is ignored.")
+@clause("TOMB-6", "A gid of another family, or that is already the `forward`, is ignored.")
 def useless_address(setting):
     link = Link(setting)
     challenge = link.learn()
     other_family = "fd77::2" if setting.family == 4 else "10.77.0.2"
-    for address in (setting.their, other_family):
-        not_forwarded(link, echo=challenge, gid=gid(address))
+    not_forwarded(link, echo=challenge, gid=gid(other_family))
     link.send(MOVED, epoch=1, echo=challenge, gid=gid(setting.other))
     link.await_(PROBE, to=setting.other)
     not_forwarded(link, echo=challenge)

@@ -237,6 +237,7 @@ void rxe_mig_go_live(struct rxe_mig_qp *mig);
 void rxe_mig_rx_work(struct work_struct *work);
 void rxe_mig_answer_request(struct rxe_qp *qp, u32 psn);
 void rxe_mig_forget_peer(struct rxe_mig_qp *mig);
+bool rxe_mig_meets_itself(struct rxe_mig_qp *mig);
 
 /* rxe_mig_net.c */
 void rxe_mig_av_gids(const struct rxe_av *av, union ib_gid *sgid,
@@ -253,7 +254,7 @@ bool rxe_mig_gid_present(struct rxe_dev *rxe, const union ib_gid *gid,
 
 /* rxe_mig_tomb.c */
 void rxe_mig_tomb_create(struct rxe_mig_qp *mig);
-void rxe_mig_tomb_drop(struct rxe_mig_dev *dev, u32 qpn);
+void rxe_mig_tomb_end(struct rxe_mig_qp *mig);
 void rxe_mig_send_stopped(struct rxe_dev *rxe, const struct rxe_mig_path *path,
 			  const struct rxe_mig_proto *proto, u32 qpn, u32 psn,
 			  u32 msn, unsigned long stopped_at, u32 rnr_retry);

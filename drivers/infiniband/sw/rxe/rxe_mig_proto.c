@@ -32,6 +32,31 @@ static bool trusted(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 	return from_peer(mig, p) || (mig->has_forward && from(&mig->forward, p));
 }
 
+/**
+ * rxe_mig_meets_itself - does what a QP sends to its partner come back to it?
+ * @mig: its migration state
+ *
+ * Both ends have the same QP number, and this one has come to where the
+ * partner was [TOMB-2].
+ */
+bool rxe_mig_meets_itself(struct rxe_mig_qp *mig)
+{
+	struct rxe_mig_path path;
+
+	if (!mig->moved || mig->qp->attr.dest_qp_num != qp_num(mig->qp))
+		return false;
+	rxe_mig_path_of(mig->qp, &path);
+	return !memcmp(&path.sgid, &path.dgid, sizeof(path.sgid));
+}
+
+/* It asks for its partner, whose tombstone may be here [TOMB-2] */
+static bool its_own(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
+{
+	return (p->opcode == MIGROS_OP_PROBE ||
+		p->opcode == MIGROS_OP_RESUME) &&
+	       from_peer(mig, p) && rxe_mig_meets_itself(mig);
+}
+
 /* ---- sending ---- */
 
 static void send_to(struct rxe_mig_qp *mig, const struct rxe_mig_path *path,
@@ -355,7 +380,13 @@ static void tick(struct rxe_mig_qp *mig)
 	}
 
 	if (mig->resume_pending && !mig->resume_over) {
-		if (expired(mig) && !PEER_STOPPED(mig)) {
+		bool over = expired(mig) && !PEER_STOPPED(mig);
+
+		/* it would take its own packets for the partner's */
+		if (over && rxe_mig_meets_itself(mig)) {
+			if (rxe_mig_fail(mig))
+				return;
+		} else if (over) {
 			mig->resume_over = true;
 			settle(mig, false);
 			return;
@@ -613,7 +644,6 @@ static void on_resume_ack(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 /* [TOMB-6] */
 static void on_moved(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 {
-	struct rxe_dev *rxe = to_rdev(mig->qp->ibqp.device);
 	u64 echo = be64_to_cpu(p->eth.echo);
 	bool probe = matches(echo, mig->proto.challenge);
 	struct rxe_mig_path path;
@@ -626,7 +656,6 @@ static void on_moved(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 	memcpy(&gid, p->eth.gid, sizeof(gid));
 	rxe_mig_path_of(mig->qp, &path);
 	if (!same_family(&path.dgid, &gid) ||
-	    rxe_mig_gid_present(rxe, &gid, NULL) ||
 	    (mig->has_forward && !memcmp(&mig->forward, &gid, sizeof(gid))))
 		return;
 	mig->forward = gid;
@@ -674,6 +703,7 @@ static void handle(struct rxe_mig_dev *dev, struct rxe_mig_pkt *p)
 	struct rxe_mig_qp *mig;
 	struct rxe_qp *qp;
 	bool commit = false;
+	bool tomb = self;
 
 	qp = p->opcode < MIGROS_OP_FIRST ? NULL :
 	     rxe_pool_get_index(&dev->rxe->qp_pool, p->qpn);
@@ -693,11 +723,17 @@ static void handle(struct rxe_mig_dev *dev, struct rxe_mig_pkt *p)
 	mig = rxe_mig_get(qp, GFP_KERNEL);
 	if (mig) {
 		rxe_mig_qp_lock(qp);
-		if (!mig->dead)
-			commit = dispatch(mig, p);
+		if (!mig->dead) {
+			if (its_own(mig, p))
+				tomb = true;
+			else
+				commit = dispatch(mig, p);
+		}
 		rxe_mig_qp_unlock(qp);
 		if (commit)
 			rxe_mig_lease_commit(mig);
+		else if (tomb)
+			rxe_mig_tomb_rcv(dev, p);
 	}
 	rxe_put(qp);
 }

@@ -235,8 +235,8 @@ int rxe_mig_resume(struct ib_ucontext *uc, u32 flags,
 		list_for_each_entry_safe(mig, next, &ctx->qps, ctx_entry) {
 			rxe_mig_qp_lock(mig->qp);
 			localise(rxe, mig);
-			rxe_mig_tomb_drop(dev, qp_num(mig->qp));
 			rxe_mig_go_live(mig);
+			rxe_mig_tomb_end(mig);
 			rxe_mig_qp_unlock(mig->qp);
 			rxe_mig_ctx_del_qp(mig);
 		}

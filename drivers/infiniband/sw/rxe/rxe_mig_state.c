@@ -314,8 +314,8 @@ void rxe_mig_set_peer(struct rxe_mig_qp *mig, const union ib_gid *dgid)
 }
 
 /**
- * rxe_mig_fail - a pause reached its bound [PAUSE-10]
- * @mig: migration state of a Paused QP
+ * rxe_mig_fail - the partner did not resume in time [PAUSE-10, RESUME-9]
+ * @mig: migration state of a QP that is held
  *
  * Outstanding work fails as retry-exceeded.  Return: false without any, then
  * nothing happens: stock leaves an idle QP alone, too.
@@ -332,7 +332,8 @@ bool rxe_mig_fail(struct rxe_mig_qp *mig)
 		return false;
 
 	rxe_err_qp(qp, "partner qp#%u did not resume within %u ms, giving up\n",
-		   qp->attr.dest_qp_num, rxe_mig_pause_limit_ms);
+		   qp->attr.dest_qp_num,
+		   jiffies_to_msecs(jiffies - mig->held_at));
 
 	rxe_mig_quiesce(qp);
 	rxe_counter_inc(rxe, RXE_CNT_RETRY_EXCEEDED);

@@ -73,14 +73,24 @@ void rxe_mig_tomb_create(struct rxe_mig_qp *mig)
 }
 
 /**
- * rxe_mig_tomb_drop - the QP came back to this device [TOMB-3]
- * @dev: device
- * @qpn: its number
+ * rxe_mig_tomb_end - a QP came back to this device [TOMB-3]
+ * @mig: its migration state, under the QP mutex; it is live
+ *
+ * A tombstone with its number can be that of another connection, or, if both
+ * ends of this one have the same number, that of its partner.
  */
-void rxe_mig_tomb_drop(struct rxe_mig_dev *dev, u32 qpn)
+void rxe_mig_tomb_end(struct rxe_mig_qp *mig)
 {
+	struct rxe_qp *qp = mig->qp;
+	struct rxe_mig_dev *dev = to_rdev(qp->ibqp.device)->mig;
+	struct rxe_mig_tomb *t;
+
+	if (rxe_mig_meets_itself(mig))
+		return;
 	mutex_lock(&dev->tomb_lock);
-	kfree(xa_erase(&dev->tombs, qpn));
+	t = xa_load(&dev->tombs, qp_num(qp));
+	if (t && t->dest_qpn == qp->attr.dest_qp_num)
+		kfree(xa_erase(&dev->tombs, qp_num(qp)));
 	mutex_unlock(&dev->tomb_lock);
 }
 
@@ -193,7 +203,7 @@ static void tomb_handle(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
 }
 
 /**
- * rxe_mig_tomb_rcv - a packet for a QP that does not exist
+ * rxe_mig_tomb_rcv - a packet for a QP that does not exist, or is not meant
  * @dev: device
  * @p: the packet
  */
@@ -241,7 +251,9 @@ void rxe_mig_tomb_exit(struct rxe_mig_dev *dev)
 	struct rxe_mig_tomb *t;
 	unsigned long qpn;
 
+	mutex_lock(&dev->tomb_lock);
 	xa_for_each(&dev->tombs, qpn, t)
-		rxe_mig_tomb_drop(dev, qpn);
+		kfree(xa_erase(&dev->tombs, qpn));
+	mutex_unlock(&dev->tomb_lock);
 	xa_destroy(&dev->tombs);
 }
