@@ -52,11 +52,23 @@ def device(text):
                   "one of them an address of it")
 
 
+def here(text):
+    """Whether this host has an address"""
+    wanted = ipaddress.ip_interface(text)
+    return any(address.ip == wanted.ip for _, address in _addresses())
+
+
 def leave(text):
     """Remove an address, wherever it is."""
     wanted = ipaddress.ip_interface(text)
     for name, address in list(_addresses()):
         if address.ip == wanted.ip:
+            if wanted.version == 4:
+                # Else the kernel removes those of the same network with it, if it is
+                # the first of them.
+                with open(f"/proc/sys/net/ipv4/conf/{name}/promote_secondaries", "w",
+                          encoding="ascii") as file:
+                    file.write("1\n")
             _ip("address", "del", str(address), "dev", name)
 
 
@@ -65,7 +77,7 @@ def arrive(text, name=None):
     it, as switches and partners know the old place."""
     wanted = ipaddress.ip_interface(text)
     name = name or device(text)
-    if all(address.ip != wanted.ip for _, address in _addresses()):
+    if not here(text):
         _ip("address", "add", text, "dev", name,
             *(["nodad"] if wanted.version == 6 else []))
     (_announce4 if wanted.version == 4 else _announce6)(wanted.ip, name)

@@ -95,5 +95,8 @@ def main():
     except Failure as error:
         print(f"migros: {error}", file=sys.stderr)
         return error.status
+    except OSError as error:
+        print(f"migros: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return source.INTERRUPTED

@@ -34,6 +34,9 @@ def expect(ident, wanted):
         kind.bundle_here(wanted["bundle"])
         for each in wanted["addresses"]:
             address.device(each)
+            if address.here(each):
+                raise Failure(f"address {each}: this host has it already; remove it, or "
+                              "let it stay where it is")
         record = journal.create(ident, state="expected", role="destination", **wanted)
         free = _free(record.dir)
         if free < wanted["bytes"]:
@@ -149,8 +152,10 @@ def _undoubted(record):
 
 
 def give_back(record, state, reason=None):
-    for each in record.addresses:
-        address.leave(each)
+    # They come with the ownership, not before.
+    if record.state == "granted":
+        for each in record.addresses:
+            address.leave(each)
     record.set(state, reason=reason)
     _empty(record)
 

@@ -26,6 +26,8 @@ from pathlib import Path
 DIR = Path(os.environ.get("MIGROS_DIR", "/var/lib/migros"))
 # In these the migration needs nobody any more.
 ENDED = {"done", "rolled-back", "running", "returned", "dropped"}
+# The lock of the container that this process is about, see lock().
+held = None
 # Room that is given up when the disk is full, so that a decision can be written.
 RESERVE = 1 << 16
 
@@ -151,7 +153,9 @@ def unfinished(container):
 
 def lock(container):
     """An open file that holds this container until it is closed, here and in the
-    processes that inherit it. Who wants it meanwhile is told who has it."""
+    processes that inherit it: what runs a checkpoint or a restore may outlive this one.
+    Who wants it meanwhile is told who has it."""
+    global held
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", container):
         raise Failure(f"container {container!r}: not a name of a container", 2)
     DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -168,4 +172,5 @@ def lock(container):
     handle.truncate(0)
     handle.write(f"process {os.getpid()}")
     handle.flush()
+    held = handle
     return handle

@@ -5,7 +5,7 @@ import destination
 import source
 from hosts import Lost, Refused
 from journal import Failure
-from runtimes import STATE, runtime
+from runtimes import STATE, runtime, word
 
 
 def recover(options, connect):
@@ -58,6 +58,11 @@ def _source(record, options, connect):
 
 
 def _finish(record, options, connect, peer):
+    if record.state == "committed" and word(record.images) != "complete":
+        # A restore here has begun, and who ordered it has died.
+        source.restore_here(record)
+        source.say(record, f"{record.container} runs here again")
+        return
     if options.back or options.to:
         _take_back(record, connect(record.peer))
         if options.back:

@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import journal
 from journal import Failure
 
 STATE = "rdma-state.img"
@@ -37,15 +38,15 @@ def complain(record, log):
 
 
 class Checkpoint:
-    """A runtime and the criu that it runs. It outlives us, and holds the open file keep
-    until both have ended."""
+    """A runtime and the criu that it runs. It outlives us, and holds the lock of the
+    container until both have ended."""
 
-    def __init__(self, command, keep, log):
+    def __init__(self, command, log):
         self.ended, inherited = os.pipe()
         with open(log, "wb") as output:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                start_new_session=True, pass_fds=[keep.fileno(), inherited])
+                start_new_session=True, pass_fds=[journal.held.fileno(), inherited])
         os.close(inherited)
 
     def fileno(self):
@@ -99,22 +100,22 @@ class Runc:
                 found.append(int(entry))
         return found
 
-    def checkpoint(self, record, keep):
+    def checkpoint(self, record):
         """Begin"""
         return Checkpoint(
             ["runc", "checkpoint", "--image-path", record.images, "--work-path",
              record.work, "--tcp-established", "--file-locks", record.container],
-            keep, record.work / "runc.log")
+            record.work / "runc.log")
 
     def restore(self, record):
-        """Whether runc says that it went well"""
+        """Whether runc says that it went well. It holds the lock, too."""
         with open(record.work / "runc.log", "wb") as log:
             done = subprocess.run(
                 ["runc", "restore", "-d", "-b", record.bundle, "--image-path",
                  record.images, "--work-path", record.work, "--tcp-established",
                  "--file-locks", record.container],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False,
-                start_new_session=True)
+                start_new_session=True, pass_fds=[journal.held.fileno()])
         return done.returncode == 0
 
     def bundle_here(self, bundle):

@@ -55,7 +55,7 @@ def migrate(options, peer):
         raise Failure(f"{gate.CONF}: criu would kill the container without asking; add "
                       f"the line 'action-script {gate.HOOK}'")
     addresses = dict(address.find(each) for each in options.keep_ip)
-    with journal.lock(options.container) as keep:
+    with journal.lock(options.container):
         other = journal.unfinished(options.container)
         if other:
             raise Failure(f"container {options.container}: migration {other.id} to "
@@ -73,7 +73,7 @@ def migrate(options, peer):
         try:
             say(record, f"{record.container} goes to {peer.name}")
             announce(record, peer)
-            _stop(record, kind, peer, keep, signals)
+            _stop(record, kind, peer, signals)
         except (Failure, OSError) as error:
             raise roll_back(record, kind, peer, error) from None
         with unfinished(record):
@@ -85,8 +85,8 @@ def unfinished(record):
     """Whatever fails, the images are the only copy."""
     try:
         yield
-    except Failure as error:
-        if error.status == 1 and not record.ended:
+    except (Failure, OSError) as error:
+        if getattr(error, "status", 1) == 1 and not record.ended:
             raise Failure(f"{error}\nmigros {record.id}: its images are the only copy; "
                           f"'migros recover {record.id}'", UNFINISHED) from None
         raise
@@ -108,17 +108,21 @@ def send(record, peer):
         raise Failure(f"host {peer.name}: it has {size} bytes of other images")
 
 
-def _stop(record, kind, peer, keep, signals):
+def _stop(record, kind, peer, signals):
     """From a container that runs to images that are its only copy."""
     door = gate.Gate(record.pid)
-    child = None
+    child = reason = None
     try:
         record.set("stopping")
         say(record, "checkpoint")
-        child = kind.checkpoint(record, keep)
+        child = kind.checkpoint(record)
         if not door.asked(child):
             raise Failure(f"container {record.container}: checkpoint: "
                           + complain(record, "dump.log"))
+        if word(record.images) != "stopped":
+            raise Failure(f"container {record.container}: criu's plugin found no RDMA in "
+                          "it, and cannot tell when its images are its only copy; move "
+                          "it with its runtime alone")
         say(record, "images")
         send(record, peer)
         signals.armed = False
@@ -129,14 +133,17 @@ def _stop(record, kind, peer, keep, signals):
             door.go()
     except BaseException as error:
         door.shut(error)
-        raise
+        if record.state != "committing":
+            raise
+        # criu may have heard that it may kill.
+        reason = error
     finally:
         if child:
             child.wait()
         door.open()
     if not given_up(record, kind):
-        raise Failure(f"container {record.container}: checkpoint: "
-                      + complain(record, "dump.log"))
+        raise reason or Failure(f"container {record.container}: checkpoint: "
+                                + complain(record, "dump.log"))
 
 
 def given_up(record, kind):
@@ -158,14 +165,21 @@ def roll_back(record, kind, peer, error):
     """The container has not been given up; the failure to report."""
     if record.state == "committed" or getattr(error, "status", 1) == DOUBT:
         return error
+    alive = bool(kind.processes(record.container))
+    if record.state == "committing" and not alive:
+        return Failure(f"{error}\nmigros {record.id}: nothing of {record.container} is "
+                       f"alive; 'migros recover {record.id}'", DOUBT)
     try:
         peer.call("return", record.id)
     except Failure:
         # Without "handed" it will never be restored there.
         pass
-    record.set("rolled-back", reason=str(error))
-    left = "runs on here" if kind.processes(record.container) else \
-        "has ended, or this host has died"
+    left = "runs on here" if alive else "has ended, or this host has died"
+    try:
+        record.set("rolled-back", reason=str(error))
+    except OSError as other:
+        left += f"; {record.dir}: {other.strerror}: 'migros recover {record.id}' when it " \
+                "can be written"
     return Failure(f"{error}\nmigros {record.id}: {record.container} {left}",
                    INTERRUPTED if isinstance(error, Interrupted) else 1)
 
@@ -199,6 +213,9 @@ def hand_over(record, peer, timeout=60):
 
 
 def done(record):
+    # After a boot it may have had them again.
+    for each in record.addresses:
+        address.leave(each)
     record.set("done")
     # The image is nobody's any more.
     for path in [*record.images.iterdir(), *record.work.iterdir()]:
