@@ -383,6 +383,7 @@ void ctl_end(void);
 void ctl_moved(void);
 void ctl_cycled(void);
 bool ctl_finished(void);
+bool ctl_exchanged(void);
 bool ctl_end_sent(void);
 void ctl_notify(void);
 void ctl_destroy(void);

@@ -24,10 +24,13 @@ static bool gid_v4(const union ibv_gid *gid)
 	return !memcmp(gid->raw, mapped, sizeof(mapped));
 }
 
-/* An IPv4 address if there is one: a link-local address does not move. */
-static int gid_choose(void)
+/* The address it had before, which may have come along; else an IPv4 address if there
+ * is one: a link-local address does not move.
+ */
+static int gid_choose(const union ibv_gid *before)
 {
 	int i, any = -1;
+	bool v4 = false;
 
 	for (i = 0; i < chk.dev.port.gid_tbl_len; i++) {
 		struct ibv_gid_entry e;
@@ -37,18 +40,28 @@ static int gid_choose(void)
 		if (chk.dev.port.link_layer == IBV_LINK_LAYER_ETHERNET &&
 		    e.gid_type != IBV_GID_TYPE_ROCE_V2)
 			continue;
-		if (gid_v4(&e.gid))
+		if (!memcmp(&e.gid, before, sizeof(e.gid)))
 			return i;
-		if (any < 0)
+		if (any < 0 || (gid_v4(&e.gid) && !v4))
 			any = i;
+		v4 = v4 || gid_v4(&e.gid);
 	}
 	return any;
 }
 
+/* Our address for a new connection; after a move its place in the table is another. */
 int dev_gid(union ibv_gid *gid)
 {
+	static union ibv_gid before;
+
+	chk.dev.gid_index = chk.o.gid_index >= 0 ? chk.o.gid_index : gid_choose(&before);
+	if (chk.dev.gid_index < 0) {
+		errno = EADDRNOTAVAIL;
+		return failed("choose GID");
+	}
 	if (ibv_query_gid(chk.dev.ctx, chk.o.port, chk.dev.gid_index, gid))
 		return failed("query GID");
+	before = *gid;
 	return 0;
 }
 
@@ -131,11 +144,6 @@ int dev_open(void)
 	if (ibv_query_device(dev->ctx, &dev->attr) ||
 	    ibv_query_port(dev->ctx, chk.o.port, &dev->port))
 		return failed("query device and port");
-	dev->gid_index = chk.o.gid_index >= 0 ? chk.o.gid_index : gid_choose();
-	if (dev->gid_index < 0) {
-		fprintf(stderr, "no usable GID on port %d\n", chk.o.port);
-		return -1;
-	}
 	/* an event that nobody asked for must not block the loop */
 	fcntl(dev->ctx->async_fd, F_SETFL,
 	      fcntl(dev->ctx->async_fd, F_GETFL) | O_NONBLOCK);

@@ -361,8 +361,15 @@ void ctl_cycled(void)
 
 bool ctl_finished(void)
 {
-	return ctl.dead || (ctl.end_sent && ctl.end_received && !ctl.head &&
-			    ctl.completed == ctl.sent);
+	return ctl.dead || (ctl_exchanged() && ctl.completed == ctl.sent);
+}
+
+/* The acknowledgment of the last message may be lost, and who would send it again
+ * have ended.
+ */
+bool ctl_exchanged(void)
+{
+	return ctl.end_sent && ctl.end_received && !ctl.head;
 }
 
 void ctl_notify(void)

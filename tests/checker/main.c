@@ -17,7 +17,9 @@
 #define SEC		1000000000ULL
 #define MSEC		1000000ULL
 #define TICK		SEC	/* longest step of running time */
-#define END_SECONDS	20	/* to exchange totals after a failure */
+#define END_SECONDS	20	/* to exchange totals after a failure, or for the
+				 * acknowledgment of the last message
+				 */
 
 struct checker chk;
 
@@ -386,8 +388,9 @@ static uint64_t run(void)
 			ended = active;
 			ctl_end();
 		}
-		if (chk.aborted && ctl_end_sent() &&
-		    active - ended > END_SECONDS * SEC)
+		if (!chk.aborted && !ctl_exchanged())
+			ended = active;
+		if (ctl_end_sent() && active - ended > END_SECONDS * SEC)
 			break;
 	}
 	return active;
