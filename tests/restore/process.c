@@ -3,10 +3,13 @@
  * Other processes, also dead ones, and capabilities.
  */
 #define _GNU_SOURCE
+#include <grp.h>
 #include <linux/capability.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <rdma/ib_user_verbs.h>
 
 #include "suite.h"
 
@@ -137,6 +140,105 @@ static void c_adopt(void)
 	expect(EPERM, ADOPT(), "by a process without the fd");
 	end_process(pid);
 	same_sig(before, sig_of(ctx), "ADOPT");
+}
+
+/* ---- credentials of write() ---- */
+
+/* A command as a program writes it that has the file as its standard output: 0, or
+ * an errno value
+ */
+static int write_command(int fd)
+{
+	struct ib_uverbs_query_device_resp answer;
+	struct {
+		struct ib_uverbs_cmd_hdr hdr;
+		struct ib_uverbs_query_device query;
+	} c = {
+		.hdr = { .command = IB_USER_VERBS_CMD_QUERY_DEVICE,
+			 .in_words = sizeof(c) / 4,
+			 .out_words = sizeof(answer) / 4 },
+		.query = { .response = (uintptr_t)&answer },
+	};
+
+	return write(fd, &c, sizeof(c)) == sizeof(c) ? 0 : errno;
+}
+
+struct writer {
+	pid_t pid;
+	int line;
+};
+
+/* A process with this user and this group, which writes when it is told to */
+static struct writer start_writer(int fd, uid_t uid, gid_t group)
+{
+	struct writer w;
+	int line[2], err;
+	char word;
+
+	check(!socketpair(AF_UNIX, SOCK_STREAM, 0, line), "socketpair");
+	w.pid = fork();
+	check(w.pid >= 0, "fork");
+	w.line = line[0];
+	if (w.pid) {
+		close(line[1]);
+		return w;
+	}
+	close(line[0]);
+	if (setgroups(1, &group) || setresgid(uid, uid, uid) ||
+	    setresuid(uid, uid, uid))
+		_exit(1);
+	while (read(line[1], &word, 1) == 1) {
+		err = write_command(fd);
+		if (write(line[1], &err, sizeof(err)) != sizeof(err))
+			break;
+	}
+	_exit(0);
+}
+
+static int let_write(struct writer w)
+{
+	int err = -1;
+
+	if (write(w.line, "w", 1) != 1 ||
+	    read(w.line, &err, sizeof(err)) != sizeof(err))
+		return -1;
+	return err;
+}
+
+static void end_writer(struct writer w)
+{
+	close(w.line);
+	end_process(w.pid);
+}
+
+/* Who is tricked into writing to the file of a restored process, or gets it from
+ * one, does so with the rights of that process, or not at all.
+ */
+static void c_deputy(void)
+{
+	struct ibv_context *ctx = open_device(device);
+	struct ibv_restore_args args = { .comp_mask = IBV_RESTORE_ARGS_PID,
+					 .fd = -1 };
+	struct writer user = start_writer(ctx->cmd_fd, 1000, 100);
+	struct writer twin = start_writer(ctx->cmd_fd, 1000, 100);
+	struct writer other = start_writer(ctx->cmd_fd, 1001, 100);
+	struct writer member = start_writer(ctx->cmd_fd, 1000, 0);
+
+	expect(0, write_command(ctx->cmd_fd), "who opened it");
+	expect(EACCES, let_write(user), "who did not");
+	args.pid = user.pid;
+	expect(0, ADOPT(), "ADOPT");
+	expect(0, let_write(user), "whose it is");
+	expect(0, let_write(twin), "its equal");
+	expect(EACCES, write_command(ctx->cmd_fd), "root");
+	expect(EACCES, let_write(other), "another user");
+	expect(EACCES, let_write(member), "that user in another group");
+	end_writer(user);
+	expect(0, let_write(twin), "its equal, when it is gone");
+	expect(EACCES, write_command(ctx->cmd_fd), "root, when it is gone");
+	end_writer(twin);
+	end_writer(other);
+	end_writer(member);
 }
 
 /* ---- capabilities ---- */
@@ -302,6 +404,7 @@ const struct test process_tests[] = {
 	{ "ESRCH: MR of a zombie", c_zombie },
 	{ "EOPNOTSUPP: dump of a dead process's MR", c_dead_owner },
 	{ "errors of ADOPT", c_adopt },
+	{ "EACCES: write() by others", c_deputy },
 	{ "no capability: CREATE of a %s", c_create_nobody,
 	  .types = ANYBODYS },
 	{ "EPERM: CREATE of a %s", NULL, h_create_nobody,
