@@ -67,6 +67,7 @@ conformance:
 
 mutants:
 	tests/mutants/run
+	tests/migros/mutants/run
 
 soak:
 	MIGRATIONS=$(or $(MIGRATIONS),1000) SEED=$(SEED) tests/run soak/verbs
