@@ -598,7 +598,6 @@ static int do_leave(void)
 	return step(migration ? selfmig_leave(migration) : -EINVAL);
 }
 
-/* restore: it is here again, not yet live */
 /* Change whose partner the first QP of the image is: [dest=N] [local=ADDRESS]
  * [remote=ADDRESS].
  */
@@ -628,6 +627,7 @@ static int do_edit(void)
 	return 0;
 }
 
+/* restore: it is here again, not yet live */
 static int do_restore(void)
 {
 	return step(migration ? selfmig_restore(migration) : -EINVAL);
@@ -673,8 +673,8 @@ static const struct {
 	{ "read", do_read },	   { "stop", do_stop },
 	{ "cancel", do_cancel },   { "commit", do_commit },
 	{ "lose", do_lose },	   { "leave", do_leave },
-	{ "edit", do_edit },	   { "restore", do_restore }, { "resume", do_resume },
-	{ "shell", do_shell },
+	{ "edit", do_edit },	   { "restore", do_restore },
+	{ "resume", do_resume },   { "shell", do_shell },
 };
 
 static void execute(char *line)

@@ -345,6 +345,7 @@ void rxe_mig_forget_peer(struct rxe_mig_qp *mig)
 	mig->resume_pending = false;
 	mig->nak_paused = false;
 	mig->has_forward = false;
+	mig->moved = false;
 	if (held)
 		settle(mig, true);
 }

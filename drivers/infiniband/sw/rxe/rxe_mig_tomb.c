@@ -203,7 +203,7 @@ static void tomb_handle(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
 }
 
 /**
- * rxe_mig_tomb_rcv - a packet for a QP that does not exist, or is not meant
+ * rxe_mig_tomb_rcv - a packet that no QP of this device takes [TOMB-2]
  * @dev: device
  * @p: the packet
  */
