@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import address
+import driver
 import journal
 from hosts import VERSION, Refused, request
 from journal import Failure
@@ -31,6 +32,7 @@ def expect(ident, wanted):
                           f"here; 'migros recover {other.id}' there")
         if kind.state(container) or kind.processes(container):
             raise Failure(f"container {container}: this host has one of this name")
+        driver.check()
         kind.bundle_here(wanted["bundle"])
         for each in wanted["addresses"]:
             address.device(each)

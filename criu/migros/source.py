@@ -13,6 +13,7 @@ import sys
 import time
 
 import address
+import driver
 import gate
 import journal
 from hosts import VERSION, Lost, Refused
@@ -54,6 +55,7 @@ def migrate(options, peer):
     if not gate.installed():
         raise Failure(f"{gate.CONF}: criu would kill the container without asking; add "
                       f"the line 'action-script {gate.HOOK}'")
+    driver.check()
     addresses = dict(address.find(each) for each in options.keep_ip)
     with journal.lock(options.container):
         other = journal.unfinished(options.container)

@@ -11,7 +11,8 @@ FAKE_HALT (HOST:POINT) something dies: FAKE_VICTIM is "command", "host" (with al
 processes), "parent" (the command, while its restore goes on), "network", "disk" (full: the journal has only its reserve) or "journal" (it
 cannot be written as long as FAKE_HOST/broken exists). FAKE_FAIL (HOST:restore,
 HOST:checkpoint) fails. FAKE_SLOW is how long a checkpoint takes, in seconds; FAKE_PLAIN
-is a container without RDMA. FAKE_HOST/address has the addresses of the host.
+is a container without RDMA. FAKE_STOCK is the name of a host with the stock driver.
+FAKE_HOST/address has the addresses of the host.
 """
 
 import errno
@@ -29,6 +30,7 @@ APP = HOST / "app"
 sys.path.insert(0, str(TOOL))
 
 import address  # noqa: E402
+import driver  # noqa: E402
 import journal  # noqa: E402
 import runtimes  # noqa: E402
 
@@ -201,6 +203,10 @@ else:
     address.device = lambda _: "fake0"
     address.here = lambda text: text in addresses()
     address.leave, address.arrive = leave, arrive
+    driver.MODULE = HOST / "module"
+    if os.environ.get("FAKE_STOCK") != HOST.name:
+        (driver.MODULE / "parameters").mkdir(parents=True, exist_ok=True)
+        (driver.MODULE / "parameters/mig_pause_limit_ms").touch()
     journal.Record._write = writes(journal.Record._write)
     journal.Record.set = watched(journal.Record.set)
     sys.argv[0] = str(TOOL)
