@@ -140,9 +140,10 @@ mirror() {
 	printf '%s\n' "$uri"
 }
 
-# bootstrap OUT PACKAGE...: a root directory with Debian packages.
+# bootstrap OUT PACKAGE...: a root directory with Debian packages; with BACKPORTS=yes
+# those of the backports, where there are some.
 bootstrap() {
-	local out=$1 uri include scheme proxy options=()
+	local out=$1 uri include scheme proxy options=() sources
 	shift
 
 	need mmdebstrap
@@ -153,6 +154,11 @@ bootstrap() {
 		eval "$(apt-config shell proxy "Acquire::$scheme::Proxy")"
 		[ -z "$proxy" ] || options+=(--aptopt="Acquire::$scheme::Proxy \"$proxy\"")
 	done
+	sources=("deb $uri $SUITE main")
+	if [ -n "${BACKPORTS-}" ]; then
+		sources+=("deb $uri $SUITE-backports main")
+		options+=(--aptopt="Apt::Default-Release \"$SUITE-backports\"")
+	fi
 	# INITRD=No: the guest's initrd is made by scripts/image.
 	INITRD=No as_root mmdebstrap --mode=root --variant=minbase --quiet \
 		--aptopt='Apt::Install-Recommends "false"' \
@@ -161,5 +167,5 @@ bootstrap() {
 		--dpkgopt='path-exclude=/usr/share/locale/*' \
 		--dpkgopt='path-exclude=/usr/share/doc/*' \
 		"${options[@]}" --include="$include" \
-		"$SUITE" "$out" "deb $uri $SUITE main"
+		"$SUITE" "$out" "${sources[@]}"
 }
