@@ -111,6 +111,29 @@ checker_moves() {
 	ended "$name" h2
 }
 
+# obey HOST DIR WORD: the checker does what the word says.
+obey() {
+	hostexec -t 60 "$1" "echo $3 >$2/control
+		until [ ! -e $2/control ]; do sleep 0.2; done" ||
+		stuck "the checker in $1 does not obey"
+}
+
+# What is printed below may be caught.
+stuck() { fail "$*" >&2; }
+
+# count HOST DIR NAME...: numbers of the checker's last line of progress
+count() {
+	local line what found=()
+
+	line=$(hostexec "$1" "grep ' completed=' $2/log | tail -n 1")
+	shift 2
+	for what; do
+		[[ $line =~ \ $what=([0-9]+) ]] || stuck "no number of $what: $line"
+		found+=("${BASH_REMATCH[1]}")
+	done
+	echo "${found[*]}"
+}
+
 # clean_up: whatever is left of a case.
 clean_up() {
 	local host

@@ -7,6 +7,7 @@
 strange() {
 	[ "$(hostexec h3 "modinfo -F parm rdma_rxe | grep -c mig_ || true")" = 0 ] ||
 		fail "h3 has our driver"
+	echo "h3: $(hostexec h3 "uname -r; modinfo -n rdma_rxe" | xargs)"
 }
 
 # there_and_back [OPTION...]: the checker's server moves from h1 to h2 and home; both ends
@@ -14,7 +15,7 @@ strange() {
 there_and_back() {
 	local name=runc-checker from=h1 to=h2
 
-	box h1 run $name "checker --server --device rxe0 --control /out/control --stall 300 \
+	box h1 run "$name" "checker --server --device rxe0 --control /out/control --stall 300 \
 		--log /out/errors --output /out/report --retry-cnt 7 $*"
 	wait_port h1 18515
 	hostexec -t 600 h3 "timeout 590 checker --client $(address h1) --stall 300 \
@@ -23,10 +24,21 @@ there_and_back() {
 	partner=$!
 	busy h1
 	for _ in 1 2; do
-		move $name "$from" "$to" "$(address h1)"
+		move "$name" "$from" "$to" "$(address h1)"
 		busy "$to"
 		read -r from to <<<"$to $from"
 	done
 	hostexec "$from" "echo stop >/tmp/box/$name/out/control"
-	ended $name "$from" || { hostexec h3 "cat /tmp/errors"; return 1; }
+	ended "$name" "$from" || { hostexec h3 "cat /tmp/errors"; return 1; }
+}
+
+# one_packet: what the stock driver does not retry wrongly without any migration, see
+# tests/checker/README.md: perftest waits for its own kind only, the checker has SENDs and
+# WRITEs of one packet and no windows.
+one_packet() {
+	tap "ib_send_bw" perftest_moves ib_send_bw -n 15000 -s 65536
+	tap "ib_write_bw" perftest_moves ib_write_bw -n 15000 -s 65536
+	tap "ib_read_bw" perftest_moves ib_read_bw -n 10000 -s 65536
+	tap "checker, SEND and WRITE, two moves" there_and_back \
+		--types send,send_imm,write,write_imm --min-msg 1 --max-msg 1024
 }
