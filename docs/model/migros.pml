@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
 /*
  * Model of docs/protocol.md: one RC connection, side A (hosts 0-2) and side B
- * (hosts 3-4), address 5 is an attacker's.  README.md explains the
- * configurations; Makefile lists them.
+ * (hosts 3-4), address 5 is an attacker's; ADDR says which hosts are one.
+ * README.md explains the configurations; Makefile lists them.
  *
  * SAFE: the network is a set of packets; each is delivered any number of
  * times, in any order, at any later time, or lost; every timer may fire at
@@ -52,8 +52,26 @@
 #endif
 #ifdef SAME			/* address move: hosts of a side share it */
 #define ADDR(x) (3 * ((x) >= 3))
+#elif defined(MEET)		/* equal QPNs; A moves to where B was, B to MEET */
+#define ADDR(x) ((x) == 1 -> 3 : ((x) == 4 -> MEET : (x)))
+#elif defined(TOGETHER)		/* B starts at TOGETHER, both come to host 1 */
+#define ADDR(x) ((x) == 3 -> TOGETHER : ((x) == 4 -> 1 : (x)))
 #else
 #define ADDR(x) (x)
+#endif
+#ifdef MEET
+#define MEETS(x) (av[x] == ADDR(x))	/* what it sends comes back to it */
+#define PLACE(x) ADDR(x)	/* whose tombstone is where x is restored */
+#define ORIGIN(x) (x)		/* ghost in data packets: who sent it */
+#else
+#define MEETS(x) 0
+#define PLACE(x) (x)
+#define ORIGIN(x) 0
+#endif
+#ifdef TOGETHER			/* the address does not tell which QPN is meant */
+#define QPN(x, o) (16 * (SIDE(x) == ((o) == SELF)))
+#else
+#define QPN(x, o) 0
 #endif
 #define FIRSTHOST (cur[0] == 0 && ps[3])	/* a value of CRASH */
 #ifdef STOCK			/* B lacks the extension */
@@ -91,7 +109,8 @@
 #define NOADDR	7
 #define EVIL	5
 #define BAD	15		/* a nonce made up by an attacker */
-#define CHAL0	4		/* challenges count from here, secrets from 1 */
+#define SECRET(s, e) ((e) + 2 * (s))	/* 1 and 2 are A's, 3 and 4 B's */
+#define CHAL0(s) (5 + 5 * (s))	/* challenges count from here */
 #define IMG(s)	(5 + (s))	/* slots 5 and 6 hold the snapshots */
 #define SIDE(x)	((x) >= 3)
 #define READ(q)	((q) & 1)	/* odd messages are READs, even ones SENDs */
@@ -185,7 +204,7 @@ inline send(sx, so, sdst, se, sn, sc, sq, sg, sf)
 	:: (sdst) == NOADDR -> skip
 	:: else ->
 		assert(!((sdst) == EVIL && ((so) >= PAUSE && (so) <= RACK)));
-		put(PK(so, ADDR(sx), sdst, se, sn, sc, sq, sg, sf))
+		put(PK((so) + QPN(sx, so), ADDR(sx), sdst, se, sn, sc, sq, sg, sf))
 	fi
 }
 
@@ -251,14 +270,17 @@ inline request()
 		if
 		:: psn == xp[h] ->
 			assert(gx[sd] == psn);		/* exactly once, in order */
+#ifdef MEET
+			assert(SIDE(non) != sd);	/* and only the partner's */
+#endif
 			gx[sd]++;
 			xp[h]++;
 			if
-			:: READ(psn) -> send(h, RSP, src, 0, 0, 0, psn, 0, 0)
-			:: else -> send(h, ACK, src, 0, 0, 0, psn, 0, 0)
+			:: READ(psn) -> send(h, RSP, src, 0, ORIGIN(h), 0, psn, 0, 0)
+			:: else -> send(h, ACK, src, 0, ORIGIN(h), 0, psn, 0, 0)
 			fi
-		:: psn < xp[h] && READ(psn) -> send(h, RSP, src, 0, 0, 0, psn, 0, 0)
-		:: psn < xp[h] && !READ(psn) -> send(h, ACK, src, 0, 0, 0, xp[h] - 1, 0, 0)
+		:: psn < xp[h] && READ(psn) -> send(h, RSP, src, 0, ORIGIN(h), 0, psn, 0, 0)
+		:: psn < xp[h] && !READ(psn) -> send(h, ACK, src, 0, ORIGIN(h), 0, xp[h] - 1, 0, 0)
 		:: else -> skip
 		fi
 #ifdef MUTANT_STOPPED_EXECUTES
@@ -457,7 +479,7 @@ inline rxresume()
 			pe[h] = e; psec[h] = non; ps[h] = 0; nakp[h] = 0; cap[h] = 1;
 			nxt[h] = una[h];
 			chal[h]++;
-			assert(chal[h] < BAD);
+			assert(chal[h] < CHAL0(sd + 1));
 #ifdef MUTANT_PLAIN_ACK
 			if
 			:: xp[h] > 0 -> send(h, ACK, src, 0, 0, 0, xp[h] - 1, 0, 1)
@@ -511,6 +533,9 @@ inline rxrack()
 inline rxmoved()
 {
 	if
+#ifdef MUTANT_OWN_ADDRESS
+	:: gid == ADDR(h) -> skip
+#endif
 	:: LIVEI(h) && MFRESH && TRUSTED && gid != fwd[h] && ech == chal[h] ->
 		assert(gid != EVIL);
 		fwd[h] = gid;
@@ -536,7 +561,7 @@ inline rxself()
 
 inline handle()
 {
-	op = p >> 24; src = (p >> 21) & 7; e = (p >> 16) & 3;
+	op = (p >> 24) & 15; src = (p >> 21) & 7; e = (p >> 16) & 3;
 	non = (p >> 12) & 15; ech = (p >> 8) & 15; psn = (p >> 5) & 7;
 	gid = (p >> 2) & 7; f = p & 3; sd = SIDE(h);
 	printf("%d->%d op%d epoch %d nonce %d echo %d psn %d gid %d f %d\n", src, h, op, e, non, ech, psn, gid, f);
@@ -589,9 +614,9 @@ inline dostop(so1)
 	if
 #ifndef MUTANT_NEW_SECRET
 	:: pend[t] -> skip				/* [AUTH-1] */
-	:: else -> sec[t] = ep[t]
+	:: else -> sec[t] = SECRET(so1, ep[t])
 #else
-	:: 1 -> sec[t] = ep[t]
+	:: 1 -> sec[t] = SECRET(so1, ep[t])
 #endif
 	fi;
 	st[t] = STOP; pend[t] = 0; lim[t] = 0; nakp[t] = 0; nxt[t] = una[t]; old[t] = NOADDR;
@@ -612,6 +637,15 @@ inline docancel(so2)
 	quiet()
 }
 
+/* a device has one tombstone with a QPN [TOMB-3] */
+inline endstone(ux)
+{
+	if
+	:: PLACE(ux) != ux -> clear(PLACE(ux))
+	:: else -> skip
+	fi
+}
+
 inline dotomb(so3, fin)
 {
 	t = cur[so3]; printf("destroy %d\n", t);
@@ -619,6 +653,7 @@ inline dotomb(so3, fin)
 	if
 	:: fin == NONE -> clear(t)
 	:: else ->	/* what a tombstone keeps */
+		endstone(t);
 		una[t] = 0; nxt[t] = 0; chal[t] = 0; psec[t] = 0; pe[t] = 0; ps[t] = 0; ann[t] = 0
 	fi;
 	quiet()
@@ -630,6 +665,12 @@ inline dorestore(so4)
 	clear(t);
 	copy(IMG(so4), t);
 	nxt[t] = una[t]; pend[t] = 1;
+	if
+#ifndef MUTANT_TOMBSTONE_OF_PARTNER
+	:: MEETS(t) -> skip
+#endif
+	:: else -> endstone(t)
+	fi;
 	if
 	:: ADDR(t) != old[IMG(so4)] -> old[t] = old[IMG(so4)]
 	:: else -> skip
@@ -662,7 +703,9 @@ inline quiet()
 
 #define oldh(s) (3 * (s) + (1 - (s)) * (1 - (cur[0] & 1)))
 
-#ifdef PATIENT		/* no second Stop before the first old host knows */
+#if defined(PATIENT) && defined(MEET)	/* no second Stop while it meets itself */
+#define MAYSTOP(s) (!MEETS(cur[s]))
+#elif defined(PATIENT)	/* ... before the first old host knows */
 #define MAYSTOP(s) (!(pend[cur[s]] && old[cur[s]] != NOADDR && sfwd[oldh(s)] == NOADDR))
 #else
 #define MAYSTOP(s) 1
@@ -683,13 +726,13 @@ inline life(ls)
 	:: atomic { comm[ls] && image[ls] && st[cur[ls]] == STOP -> d_step { dotomb(ls, TOMB) } }
 	/* the old process may outlive the restore */
 	:: atomic { comm[ls] && !image[ls] && st[oldh(ls)] == STOP && oldh(ls) != cur[ls] ->
-		d_step { una[oldh(ls)] = 0; nxt[oldh(ls)] = 0; st[oldh(ls)] = TOMB; quiet() } }
+		d_step { una[oldh(ls)] = 0; nxt[oldh(ls)] = 0; st[oldh(ls)] = TOMB; endstone(oldh(ls)); quiet() } }
 #endif
 #ifdef CRASH
 	/* the old host dies after the dump, without a tombstone */
 	:: atomic { comm[ls] && image[ls] && st[cur[ls]] == STOP && (CRASH) -> d_step { dotomb(ls, NONE) } }
 #endif
-	:: atomic { comm[ls] && image[ls] && nexth[ls] != cur[ls] && (st[nexth[ls]] == NONE || st[nexth[ls]] == TOMB) -> d_step { dorestore(ls) } }
+	:: atomic { comm[ls] && image[ls] && nexth[ls] != cur[ls] && (st[PLACE(nexth[ls])] == NONE || st[PLACE(nexth[ls])] == TOMB) -> d_step { dorestore(ls) } }
 	fi
 }
 
@@ -726,10 +769,10 @@ inline attack()
 		:: evil(RACK, 1, BAD, BAD, 0, 0)
 		:: evil(MOVED, 3, 0, BAD, EVIL, 0)
 		/* replays, from any address, of what is already used up */
-		:: gres[1-s0] >= 1 && (gep[1-s0] == gres[1-s0]) -> evil(RESUME, 1, 1, CHAL0, EVIL, 0)
-		:: gres[1-s0] >= 1 && (gep[1-s0] == gres[1-s0]) -> evil(PAUSE, 1, 1, CHAL0, 0, 0)
-		:: gres[1-s0] >= 1 && (gep[1-s0] == gres[1-s0]) -> evil(MOVED, 1, 0, CHAL0, EVIL, 0)
-		:: gres[1-s0] >= 1 && (gep[1-s0] == gres[1-s0]) && !STOCKB -> evil(NAKS, 0, CHAL0, 0, 0, 0)
+		:: gres[1-s0] >= 1 && (gep[1-s0] == gres[1-s0]) -> evil(RESUME, 1, SECRET(1-s0, 1), CHAL0(s0), EVIL, 0)
+		:: gres[1-s0] >= 1 && (gep[1-s0] == gres[1-s0]) -> evil(PAUSE, 1, SECRET(1-s0, 1), CHAL0(s0), 0, 0)
+		:: gres[1-s0] >= 1 && (gep[1-s0] == gres[1-s0]) -> evil(MOVED, 1, 0, CHAL0(s0), EVIL, 0)
+		:: gres[1-s0] >= 1 && (gep[1-s0] == gres[1-s0]) && !STOCKB -> evil(NAKS, 0, CHAL0(s0), 0, 0, 0)
 		fi;
 		s0 = 0
 	}
@@ -739,11 +782,16 @@ byte s0;
 /* ---- timers ---- */
 
 #define HELD(x) (ps[x] || nakp[x])
+#ifdef MUTANT_SERVES_ITSELF
+#define MAYRUN(x) 1
+#else
+#define MAYRUN(x) (!MEETS(x))	/* after RESUME_LIMIT [RESUME-9] */
+#endif
 #define MAYSEND(x) (st[x] == RUN && !HELD(x) && nxt[x] < NMSG(SIDE(x)))
 
 inline senddata(ex)
 {
-	send(ex, REQ, av[ex], 0, 0, 0, nxt[ex], 0, 0);
+	send(ex, REQ, av[ex], 0, ORIGIN(ex), 0, nxt[ex], 0, 0);
 	nxt[ex]++
 }
 
@@ -844,8 +892,50 @@ inline choose()
 #endif
 }
 
+#if defined(MEET) || defined(TOGETHER)
+#define HERE(x) (ADDR(x) == dsta && st[x] != NONE && QPN(x, SELF) == ((p >> 24) & 16))
+/* [TOMB-2] the QP that is there, else the tombstone */
+inline find()
+{
+	op = (p >> 24) & 15; src = (p >> 21) & 7;
+	h = NOADDR; t = NOADDR; j = 0;
+	do
+	:: j < 5 ->
+		if
+		:: HERE(j) && st[j] != TOMB -> h = j
+		:: HERE(j) && st[j] == TOMB -> t = j
+		:: else -> skip
+		fi;
+		j++
+	:: else -> break
+	od;
+	if
+	:: h == NOADDR -> h = t
+#ifndef MUTANT_SELF_TO_LIVE
+	:: h != NOADDR && op == SELF && st[h] != STOP -> h = t
+#endif
+#ifndef MUTANT_ASKS_ITSELF
+	:: h != NOADDR && (op == PROBE || op == RESUME) && MEETS(h) && src == av[h] -> h = t
+#endif
+	:: else -> skip
+	fi;
+#if defined(MEET) && !defined(OLDDATA)
+	/* no data packet of its own lives as long as the moves of both [TIME-3] */
+	non = (p >> 12) & 15;
+	if
+	:: h != NOADDR && op <= RSP && non != h && SIDE(non) == SIDE(h) -> h = NOADDR
+	:: else -> skip
+	fi;
+#endif
+	t = 0; j = 0
+}
+#endif
+
 inline deliver()
 {
+#if defined(MEET) || defined(TOGETHER)
+	find();
+#endif
 	if
 	:: h != NOADDR -> handle()
 	:: else -> skip
@@ -860,8 +950,8 @@ init {
 		:: h < 7 -> clear(h); h++
 		:: else -> break
 		od;
-		st[0] = RUN; av[0] = ADDR(3); chal[0] = CHAL0;
-		st[3] = RUN; av[3] = ADDR(0); chal[3] = CHAL0;
+		st[0] = RUN; av[0] = ADDR(3); chal[0] = CHAL0(0);
+		st[3] = RUN; av[3] = ADDR(0); chal[3] = CHAL0(1);
 		cur[0] = 0; cur[1] = 3; nexth[0] = 1; nexth[1] = 4;
 		home[0] = 0; home[1] = 3;
 		stops[0] = STOPSA; stops[1] = STOPSB;
@@ -909,7 +999,7 @@ init {
 		h = 0 }
 #endif
 	/* RESUME_LIMIT; the partner is Paused and the tombstone knows us */
-	:: d_step { limits > 0 && st[cur[0]] == RES && HELD(cur[1]) && sfwd[oldh(0)] != NOADDR ->
+	:: d_step { limits > 0 && st[cur[0]] == RES && MAYRUN(cur[0]) && HELD(cur[1]) && sfwd[oldh(0)] != NOADDR ->
 		limits--; st[cur[0]] = RUN; lim[cur[0]] = 1; quiet() }
 	:: d_step { MAYSEND(cur[0]) && net[K-1] == 0 -> senddata(cur[0]) }
 	:: d_step { MAYSEND(cur[1]) && net[K-1] == 0 -> senddata(cur[1]) }
