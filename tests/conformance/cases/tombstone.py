@@ -217,7 +217,7 @@ def places_exchanged(setting):
     return link, image
 
 
-@clause("TOMB-2", "a RESUME with F_SELF also if that QP is not Stopped")
+@clause("TOMB-2", "a RESUME with F_SELF also if that QP does not accept it")
 @clause("TOMB-2", "a PROBE or RESUME also if that QP *meets itself* and has sent it.")
 @clause("TOMB-3", "(adoption), unless that QP meets itself: then it is the partner's")
 def meets_itself(setting):
@@ -253,6 +253,24 @@ def executes_nothing_of_itself(setting):
         found = link.endpoint.poll(ms=4000, count=2)["wc"]
         check(found.split(",")[0] == "1:12" and "9:0" not in found,
               f"completions (id:status) {found}")
+    with_limit(link, "resume_limit", 500, act)
+
+
+@clause("TOMB-8", "A QP that meets itself (TOMB-2) MUST NOT be stopped")
+def not_stopped_where_it_meets_itself(setting):
+    """RESUME_LIMIT changes nothing about that."""
+    link, _ = places_exchanged(setting)
+
+    def act():
+        link.endpoint.resume(new_addr=1)
+        for _ in range(2):
+            try:
+                link.stop()
+            except EndpointError as error:
+                check("temporarily unavailable" in str(error), str(error))
+            else:
+                raise Failure("it was stopped")
+            time.sleep(1)
     with_limit(link, "resume_limit", 500, act)
 
 
@@ -720,7 +738,7 @@ def snapshot_holds_challenge(setting):
 @clause("TOMB-8", "A QP that is Resuming at a new address SHOULD NOT be stopped "
         "again before its RESUME was answered (an implementation MAY make the "
         "dump wait or fail with EAGAIN).")
-@clause("TOMB-8", "It is safe, and heals if the partner stays where it is.")
+@clause("TOMB-8", "Otherwise it is safe, and heals if the partner stays where it is.")
 def patience(setting):
     with setting.address() as address:
         link = Link(setting, local=address.text)
