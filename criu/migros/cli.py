@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 
+import admit as admission
 import destination
 import hosts
 import journal
@@ -37,6 +38,14 @@ def status(options):
     for each in found:
         print(f"{each['id']}  {each['role']:11}  {each['state']:11}  "
               f"{each['container']}  {each.get('peer', '')}".rstrip())
+
+
+def forget(options):
+    journal.forget(options.id)
+
+
+def admit(_):
+    admission.admit(json.load(sys.stdin)["id"])
 
 
 def agent(options):
@@ -80,6 +89,14 @@ def parse(words):
     sub.add_argument("--all", action="store_true", help="the others, too")
     sub.add_argument("--json", action="store_true")
     sub.set_defaults(run=status)
+
+    sub = verbs.add_parser("forget", help="remove what is known of a migration that has "
+                           "ended: the container may be started here again")
+    sub.add_argument("id")
+    sub.set_defaults(run=forget)
+
+    sub = verbs.add_parser("admit", help="for runtimes: may a container be created here?")
+    sub.set_defaults(run=admit)
 
     sub = verbs.add_parser("agent", help="for the other host")
     sub.add_argument("verb")

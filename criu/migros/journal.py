@@ -20,6 +20,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import time
 from pathlib import Path
 
@@ -84,6 +85,14 @@ class Record:
         return self.dir / "work"
 
     @property
+    def restoring(self):
+        """The pid of the runtime that restores it for us, None if there is none"""
+        try:
+            return int((self.dir / "restoring").read_text("ascii"))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    @property
     def ended(self):
         return self.state in ENDED
 
@@ -134,6 +143,16 @@ def load(ident):
         raise Failure(f"migration {ident}: not known on this host; "
                       "'migros status' lists them") from None
     return Record(ident, json.loads(text))
+
+
+def forget(ident):
+    """A migration that has ended leaves no trace."""
+    record = load(ident)
+    with lock(record.container):
+        if not record.ended:
+            raise Failure(f"migration {ident}: it has not ended ({record.state}); 'migros "
+                          f"recover {ident}'")
+        shutil.rmtree(record.dir)
 
 
 def records():

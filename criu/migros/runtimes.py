@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
+import admit
 import journal
 from journal import Failure
 
@@ -35,6 +37,11 @@ def complain(record, log):
     path = record.work / "runc.log"
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     return f"{lines[-1] if lines else 'no reason is known'}; see {record.work}"
+
+
+def admitted(record, *command):
+    """A command that may create the container, see admit.py: its pid is written first."""
+    return ["sh", "-c", 'echo $$ >"$0" && exec "$@"', record.dir / "restoring", *command]
 
 
 class Checkpoint:
@@ -111,12 +118,34 @@ class Runc:
         """Whether runc says that it went well. It holds the lock, too."""
         with open(record.work / "runc.log", "wb") as log:
             done = subprocess.run(
-                ["runc", "restore", "-d", "-b", record.bundle, "--image-path",
-                 record.images, "--work-path", record.work, "--tcp-established",
-                 "--file-locks", record.container],
+                admitted(record, "runc", "restore", "-d", "-b", record.bundle,
+                         "--image-path", record.images, "--work-path", record.work,
+                         "--tcp-established", "--file-locks", record.container),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False,
                 start_new_session=True, pass_fds=[journal.held.fileno()])
+        (record.dir / "restoring").unlink(missing_ok=True)
         return done.returncode == 0
+
+    def guard(self, record):
+        """Whoever creates the container from its bundle has to ask, from now on."""
+        path = Path(record.bundle, "config.json")
+        try:
+            config = json.loads(path.read_text("utf-8"))
+            wanted = admit.hook()
+            hooks = config.setdefault("hooks", {}).setdefault("createRuntime", [])
+            if wanted in hooks:
+                return
+            hooks.append(wanted)
+            new = path.with_suffix(".migros")
+            new.write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+            shutil.copystat(path, new)
+            journal.sync(new)
+            new.rename(path)
+            journal.sync(path.parent)
+        except (OSError, ValueError) as error:
+            raise Failure(f"bundle {record.bundle}: no hook can be added to its "
+                          f"config.json, so that a supervisor might start a second copy: "
+                          f"{error}") from None
 
     def bundle_here(self, bundle):
         if not Path(bundle, "config.json").exists():

@@ -116,6 +116,7 @@ def _stop(record, kind, peer, signals):
     child = reason = None
     try:
         record.set("stopping")
+        kind.guard(record)
         say(record, "checkpoint")
         child = kind.checkpoint(record)
         if not door.asked(child):
@@ -148,6 +149,11 @@ def _stop(record, kind, peer, signals):
                                 + complain(record, "dump.log"))
 
 
+def _alive(record, kind):
+    """Not what a supervisor tries to start in its place"""
+    return record.pid in kind.processes(record.container)
+
+
 def given_up(record, kind):
     """After the end of criu, which was allowed to kill the container: whether the images
     are the only copy, which is in the journal then; or else the container runs."""
@@ -155,7 +161,7 @@ def given_up(record, kind):
         kind.tidy(record)
         record.set("committed")
         return True
-    if kind.processes(record.container):
+    if _alive(record, kind):
         return False
     raise Failure(f"container {record.container}: criu or this host has died when it "
                   "was to be killed, and nothing of it is alive. If it has not come to "
@@ -167,7 +173,7 @@ def roll_back(record, kind, peer, error):
     """The container has not been given up; the failure to report."""
     if record.state == "committed" or getattr(error, "status", 1) == DOUBT:
         return error
-    alive = bool(kind.processes(record.container))
+    alive = _alive(record, kind)
     if record.state == "committing" and not alive:
         return Failure(f"{error}\nmigros {record.id}: nothing of {record.container} is "
                        f"alive; 'migros recover {record.id}'", DOUBT)

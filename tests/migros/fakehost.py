@@ -8,7 +8,8 @@ fakehost.py -r IMAGES        and in a restore
 FAKE_HOST is the directory of the host. Points, written to FAKE_HOST/points as they are
 passed, are before and after each change of the journal and of the container. At that of
 FAKE_HALT (HOST:POINT) something dies: FAKE_VICTIM is "command", "host" (with all its
-processes), "parent" (the command, while its restore goes on), "network", "disk" (full: the journal has only its reserve) or "journal" (it
+processes), "parent" (the command, while its restore goes on), "network", "both" (the
+command and the network), "disk" (full: the journal has only its reserve) or "journal" (it
 cannot be written as long as FAKE_HOST/broken exists). FAKE_FAIL (HOST:restore,
 HOST:checkpoint) fails. FAKE_SLOW is how long a checkpoint takes, in seconds; FAKE_PLAIN
 is a container without RDMA. FAKE_STOCK is the name of a host with the stock driver.
@@ -65,8 +66,9 @@ def point(name):
     if victim in ("disk", "journal"):
         (HOST / ("full" if victim == "disk" else "broken")).touch()
         return
-    if victim == "network":
+    if victim in ("network", "both"):
         (HOST.parent / "cut").touch()
+    if victim == "network":
         return
     if victim == "host":
         # It boots with the addresses that it always had.
@@ -80,7 +82,7 @@ def point(name):
             if f"FAKE_HOST={HOST}".encode() in environ and \
                     int(entry.name) != os.getpid():
                 kill(int(entry.name))
-    if sys.argv[1] == "-r" and victim in ("command", "parent"):
+    if sys.argv[1] == "-r" and victim in ("command", "parent", "both"):
         kill(os.getppid())
     if victim == "parent":
         time.sleep(2)
@@ -113,8 +115,12 @@ class Fake(runtimes.Runc):
         if runtimes.word(record.images) != "complete" or \
                 os.environ.get("FAKE_FAIL") == f"{HOST.name}:restore":
             return False
-        return subprocess.run([sys.executable, __file__, "-r", record.images], check=False,
-                              pass_fds=[journal.held.fileno()]).returncode == 0
+        return subprocess.run(
+            runtimes.admitted(record, sys.executable, __file__, "-r", record.images),
+            check=False, pass_fds=[journal.held.fileno()]).returncode == 0
+
+    def guard(self, record):
+        pass
 
     def bundle_here(self, bundle):
         pass
@@ -178,6 +184,9 @@ def writes(function):
 
 def restore(images):
     point("restore")
+    # The hook of the bundle
+    subprocess.run([sys.executable, __file__, "admit"], input='{"id": "app"}', text=True,
+                   check=True)
     (images / runtimes.STATE).write_text("resumed")
     run()
     point("restored")
