@@ -467,3 +467,44 @@ def receive_posted(setting):
         link.data(SEND_ONLY, link.mine, payload=bytes(8))
         link.await_(ACK, psn=link.mine, syndrome=ACKED)
         link.completions(9)
+
+
+@clause("STATE-3", "| GID or route gone | stock | stay | stay, retry | stay | stay, mute |")
+def without_address(setting):
+    """It says nothing, and fails nothing, until the address is back. (What it sends then is
+    stock: the GID has another place in the port's table.)"""
+    with setting.address() as address:
+        def gone(link, act):
+            link.drain()
+            address.remove()
+            act(link)
+            time.sleep(0.3)
+            link.drain()
+            link.silence(1)
+            check(link.endpoint.query()["qp_state"] == 3, "the QP has failed")
+            address.add()
+
+        def link_to_it():
+            link = Link(setting, local=address.text, timeout=14, retry=1)
+            link.their = address.text
+            link.pause()
+            link.resume()
+            return link
+
+        link = link_to_it()
+        link.pause()
+        gone(link, lambda link: link.endpoint.post(op="SEND", id=1))
+        link.resume()
+
+        link = link_to_it()
+        link.stop()
+        link.back()
+        gone(link, lambda link: link.endpoint.post(op="SEND", id=1))
+        link.await_(RESUME)
+
+        link = link_to_it()
+        link.stop()
+        link.introduce()
+        gone(link, lambda link: link.request(link.mine))
+        link.request(link.mine)
+        link.expect_nak(link.mine)
