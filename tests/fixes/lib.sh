@@ -11,7 +11,8 @@ cases=(healthy short_packet ack_completes_atomic ack_completes_read
 	replay_empty_read_after_write replay_read_zero_based replay_flush
 	flush_without_resources retried_address retry_before_bind
 	atomic_write_credit flush_credit acked_before_sent_again
-	posted_in_sqd uc_after_loss empty_write_with_payload full_queue
+	posted_in_sqd uc_after_loss empty_write_with_payload
+	rnr_longer_than_timeout full_queue
 	destroy_bound)
 
 # prepare: what the hosts need before the first case.

@@ -131,6 +131,10 @@ class Peer:
     def ack(self, psn):
         self.send(ACK, psn, struct.pack(">I", ACKED), ack=False)
 
+    def not_ready(self, psn):
+        """RNR NAK, to wait for 655 ms"""
+        self.send(ACK, psn, struct.pack(">I", 0x20 << 24), ack=False)
+
     def reth(self, offset, length, rkey=None, va=None):
         return struct.pack(">QII", self.va + offset if va is None else va,
                            self.rkey if rkey is None else rkey, length)
@@ -313,6 +317,19 @@ def retry_before_bind(peer):
         expect(statuses == [0, 0], f"completed with {statuses}")
     finally:
         peer.victim.unbind()
+
+
+def rnr_longer_than_timeout(peer):
+    """It is asked to wait more often than it may retry, each time longer than its timeout
+    (67 ms)."""
+    peer.connect(timeout=14, retry=1)
+    peer.victim.post(opcode="SEND", ident=1, length=64)
+    for _ in range(4):
+        peer.wanted(SEND_ONLY, PSN)
+        peer.not_ready(PSN)
+    peer.wanted(SEND_ONLY, PSN)
+    peer.ack(PSN)
+    expect(peer.completions([1]) == [0], "the SEND failed")
 
 
 def destroy_bound(peer):
