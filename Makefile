@@ -3,7 +3,7 @@
 VARIANT ?= migros
 
 .PHONY: help tree module debs image test debug conformance mutants kill soak fuzz sanitize grid perftest \
-	pairs rdma-core demo backforth model hotpath check clean
+	pairs rdma-core demo containers backforth model hotpath check clean
 
 help:
 	@echo 'make tree      patched upstream trees in build/tree'
@@ -24,6 +24,7 @@ help:
 	@echo 'make perftest  perftest in all combinations that it accepts, and pingpongs, moved'
 	@echo 'make pairs     perftest with the stock driver and with ours, in turns (PAIRS=10)'
 	@echo 'make rdma-core rdma-core'\''s own tests with our libibverbs'
+	@echo 'make containers all moves of containers, where make test leaves some out'
 	@echo 'make backforth a container moves back and forth (MOVES=20 RUNTIME=runc|podman)'
 	@echo 'make demo      move a running program between virtual machines'
 	@echo 'make model     check the protocol model'
@@ -87,6 +88,9 @@ sanitize:
 
 grid:
 	GRID=full GRID_STRICT=yes tests/run grid
+
+containers:
+	CASES=all tests/run containers strangers
 
 backforth:
 	MOVES=$(or $(MOVES),20) tests/run containers/backforth
