@@ -15,8 +15,8 @@ PROGRAM = os.path.join(os.path.dirname(os.path.realpath(__file__)), "migros")
 def hook():
     """What the configuration of a bundle has for it (createRuntime of OCI)"""
     env = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
-    if "MIGROS_DIR" in os.environ:
-        env.append(f"MIGROS_DIR={os.environ['MIGROS_DIR']}")
+    env += [f"{name}={os.environ[name]}" for name in ("MIGROS_DIR", "MIGROS_RUNDIR")
+            if name in os.environ]
     return {"path": PROGRAM, "args": ["migros", "admit"], "env": env}
 
 

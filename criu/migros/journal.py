@@ -25,6 +25,8 @@ import time
 from pathlib import Path
 
 DIR = Path(os.environ.get("MIGROS_DIR", "/var/lib/migros"))
+# What does not outlive a boot
+RUN = Path(os.environ.get("MIGROS_RUNDIR", "/run/migros"))
 # In these the migration needs nobody any more.
 ENDED = {"done", "rolled-back", "running", "returned", "dropped"}
 # The lock of the container that this process is about, see lock().
@@ -85,10 +87,16 @@ class Record:
         return self.dir / "work"
 
     @property
+    def restorer(self):
+        """Where the pid of the runtime is that restores it for us: a full disk does not
+        prevent that."""
+        return RUN / f"restorer-{self.id}"
+
+    @property
     def restoring(self):
-        """The pid of the runtime that restores it for us, None if there is none"""
+        """That pid, None if there is none"""
         try:
-            return int((self.dir / "restoring").read_text("ascii"))
+            return int(self.restorer.read_text("ascii"))
         except (FileNotFoundError, ValueError):
             return None
 
@@ -146,13 +154,16 @@ def load(ident):
 
 
 def forget(ident):
-    """A migration that has ended leaves no trace."""
+    """A migration that has ended leaves no trace, nor do those of its container before."""
     record = load(ident)
     with lock(record.container):
         if not record.ended:
             raise Failure(f"migration {ident}: it has not ended ({record.state}); 'migros "
                           f"recover {ident}'")
-        shutil.rmtree(record.dir)
+        for each in records():
+            if each.container == record.container and each.ended and \
+                    each.history[0][1] <= record.history[0][1]:
+                shutil.rmtree(each.dir)
 
 
 def records():

@@ -48,12 +48,13 @@ def _believe(record):
 def _source(record, options, connect):
     peer = connect(options.to or record.peer)
     kind = runtime(record.runtime)
-    if record.state in ("begun", "stopping") or \
-            record.state == "committing" and not source.given_up(record, kind):
-        failure = source.roll_back(record, kind, peer, Failure("its command has died"))
-        source.say(record, str(failure).rsplit(": ", 1)[1])
-        return
     with source.unfinished(record):
+        if record.state in ("begun", "stopping") or \
+                record.state == "committing" and not source.given_up(record, kind):
+            failure = source.roll_back(record, kind, peer,
+                                       Failure("its command has died"))
+            source.say(record, str(failure).rsplit(": ", 1)[1])
+            return
         _finish(record, options, connect, peer)
 
 

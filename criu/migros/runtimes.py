@@ -41,7 +41,8 @@ def complain(record, log):
 
 def admitted(record, *command):
     """A command that may create the container, see admit.py: its pid is written first."""
-    return ["sh", "-c", 'echo $$ >"$0" && exec "$@"', record.dir / "restoring", *command]
+    record.restorer.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return ["sh", "-c", 'echo $$ >"$0" && exec "$@"', record.restorer, *command]
 
 
 class Checkpoint:
@@ -123,7 +124,7 @@ class Runc:
                          "--tcp-established", "--file-locks", record.container),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False,
                 start_new_session=True, pass_fds=[journal.held.fileno()])
-        (record.dir / "restoring").unlink(missing_ok=True)
+        record.restorer.unlink(missing_ok=True)
         return done.returncode == 0
 
     def guard(self, record):

@@ -1,13 +1,19 @@
 # shellcheck shell=bash
 # The partner in h3 has a driver that knows nothing of migrations. Source it after
-# tests/containers/lib.sh. With the address moving along, its own retries and the RNR NAKs
+# tests/lib.sh, and tests/containers/lib.sh for what moves containers. With the address moving along, its own retries and the RNR NAKs
 # of the old host (CAP-2) hold it.
 
-# strange: that of h3 is one
+# strange HOST: its driver is such a one
 strange() {
-	[ "$(hostexec h3 "modinfo -F parm rdma_rxe | grep -c mig_ || true")" = 0 ] ||
-		fail "h3 has our driver"
-	echo "h3: $(hostexec h3 "uname -r; modinfo -n rdma_rxe" | xargs)"
+	[ "$(hostexec "$1" "modinfo -F parm rdma_rxe | grep -c mig_ || true")" = 0 ] ||
+		fail "$1 has our driver"
+	echo "$1: $(hostexec "$1" "uname -r; modinfo -n rdma_rxe" | xargs)"
+}
+
+# newer HOST: its kernel is not that of h1
+newer() {
+	[ "$(hostexec "$1" "uname -r")" != "$(hostexec h1 "uname -r")" ] ||
+		fail "$1 has the kernel of h1"
 }
 
 # there_and_back [OPTION...]: the checker's server moves from h1 to h2 and home; both ends
