@@ -55,6 +55,15 @@ class Weather:
             host(name, CALM)
 
 
+def parsed(lines):
+    """A checker's, if that is what there is."""
+    try:
+        found = json.loads("".join(lines))
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 class Ends:
     """Both ends of a checker, each in a thread."""
 
@@ -65,10 +74,9 @@ class Ends:
         def run():
             output = host(place, command, seconds)
             lines = output.strip().splitlines()
-            try:
-                self.reports[name] = json.loads(lines.pop())
-            except (IndexError, ValueError):
-                self.reports[name] = None
+            self.reports[name] = parsed(lines[-1:])
+            if self.reports[name]:
+                lines.pop()
             # What it has to say when something is wrong
             for line in lines:
                 print(f"# {name}: {line}", flush=True)
