@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <glob.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -661,6 +662,31 @@ static int do_shell(void)
 	return system(command) ? wrong("the command failed") : 0;
 }
 
+/* counters: what the device has counted of migrations so far */
+static int do_counters(void)
+{
+	unsigned long long value;
+	char pattern[256];
+	glob_t found;
+	FILE *file;
+	size_t i;
+
+	snprintf(pattern, sizeof(pattern),
+		 "/sys/class/infiniband/%s/ports/1/hw_counters/mig_*",
+		 ibv_get_device_name(ctx->device));
+	if (glob(pattern, 0, NULL, &found))
+		return wrong("no counters");
+	for (i = 0; i != found.gl_pathc; i++) {
+		file = fopen(found.gl_pathv[i], "r");
+		if (file && fscanf(file, "%llu", &value) == 1)
+			say(" %s=%llu", strrchr(found.gl_pathv[i], '/') + 1, value);
+		if (file)
+			fclose(file);
+	}
+	globfree(&found);
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	int (*run)(void);
@@ -675,6 +701,7 @@ static const struct {
 	{ "lose", do_lose },	   { "leave", do_leave },
 	{ "edit", do_edit },	   { "restore", do_restore },
 	{ "resume", do_resume },   { "shell", do_shell },
+	{ "counters", do_counters },
 };
 
 static void execute(char *line)

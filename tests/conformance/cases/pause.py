@@ -308,6 +308,20 @@ def bounded(setting):
     with_limit(link, "pause_limit", 1000, act)
 
 
+@clause("SEC-8", "QPs that gave up;")
+def counts_gave_up(setting):
+    link = Link(setting)
+    before = link.endpoint.counters()["mig_gave_up"]
+
+    def act():
+        link.pause()
+        link.endpoint.post(op="SEND", id=1)
+        link.endpoint.poll(ms=4000)
+        time.sleep(0.1)
+        check(link.endpoint.counters()["mig_gave_up"] == before + 1, "not counted")
+    with_limit(link, "pause_limit", 500, act)
+
+
 @clause("PAUSE-10", "a QP without outstanding work stays as it is and the limit "
         "applies when work is posted")
 def bounded_idle(setting):

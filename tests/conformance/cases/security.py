@@ -277,3 +277,108 @@ def used_twice_here(setting):
               echo=link.its_challenge)
     link.silence(0.3)
     link.runs(2)
+
+
+class Counted:
+    """What is counted of migrations from its making on"""
+
+    def __init__(self, link):
+        self.link, self.before = link, link.endpoint.counters()
+
+    def expect(self, **wanted):
+        """These have grown by so much, and nothing else that tells of a refusal."""
+        time.sleep(0.1)  # as old as a reading of them may be
+        now = self.link.endpoint.counters()
+        for name in ("refused", "contradicted", "dropped", "pauses", "resumes",
+                     "gave_up", *wanted):
+            grown = now[f"mig_{name}"] - self.before[f"mig_{name}"]
+            check(grown == wanted.get(name, 0),
+                  f"mig_{name} has grown by {grown}, not {wanted.get(name, 0)}")
+        self.before = now
+
+
+@clause("SEC-8", "pauses, RESUMEs applied, QPs that gave up;")
+def counts_migrations(setting):
+    link = Link(setting)
+    link.drain()
+    counted = Counted(link)
+    link.pause()
+    time.sleep(0.3)
+    link.drain()
+    link.endpoint.shell("rdma -dd resource show qp | grep -q 'mig_state paused .*"
+                        "mig_peer_epoch 1 .*mig_held_ms [0-9][0-9][0-9]'")
+    # pause() begins with a PAUSE that knows nothing, see learn()
+    counted.expect(pauses=1, refused=1, held_ms=0)
+    link.resume()
+    held = link.endpoint.counters()["mig_held_ms"] - counted.before["mig_held_ms"]
+    check(250 < held < 5000, f"it was held for 300 ms at least, {held} are counted")
+    counted.expect(resumes=1, rcvd_resume=1, held_ms=held)
+    link.runs(1)
+    link.endpoint.shell("rdma -dd resource show qp | grep -q 'mig_state running'")
+    link.stop()
+    counted.expect(stops=1)
+    link.endpoint.shell("rdma -dd resource show qp | grep -q 'mig_state stopped .*"
+                        "mig_epoch 1 .*mig_stopped_ms '")
+    link.introduce()
+    link.request(link.mine)
+    link.expect_nak(link.mine)
+    counted.expect(sent_nak_stopped=1)
+
+
+@clause("SEC-8", "those refused because a nonce or an epoch is wrong")
+def counts_refused(setting):
+    link = Link(setting)
+    link.learn()
+    link.drain()
+    counted = Counted(link)
+    for opcode in (PAUSE, RUNNING, RESUME, MOVED):
+        link.send(opcode, epoch=5, nonce=0xbad, echo=0xbad, gid=gid(setting.own))
+        counted.expect(refused=1)
+    # who does not know it yet has none, and is told
+    link.send(PAUSE, epoch=5, nonce=0xbad, echo=0)
+    link.await_(PROBE, echo=0xbad)
+    counted.expect()
+    link.pause()
+    link.resume()
+    counted.expect(pauses=1, resumes=1, refused=1)
+    link.send(PAUSE, nonce=link.secret, echo=link.its_challenge)
+    counted.expect(refused=1)
+    # its partner's secret was announced
+    link.pause()
+    link.send(RESUME, nonce=link.secret ^ 1)
+    counted.expect(pauses=1, refused=2)
+    link.resume()
+    link.stop()
+    counted.expect(resumes=1, stops=1)
+    link.send(RESUME, nonce=0xbad, flags=F_SELF, src_qpn=link.their_qpn)
+    link.drain()
+    check(link.endpoint.counters()["mig_refused"] == counted.before["mig_refused"] + 1,
+          "a wrong RESUME with SELF is not counted")
+
+
+@clause("SEC-8", "verified RESUMEs that are not applied (RESUME-4).")
+def counts_contradicted(setting):
+    """An image that was used twice"""
+    link = Link(setting)
+    link.pause()
+    old = link.theirs
+    link.resume()
+    link.runs(1)
+    link.drain()
+    counted = Counted(link)
+    link.send(RESUME, epoch=link.epoch + 1, nonce=link.secret, rq_psn=old,
+              echo=link.its_challenge)
+    counted.expect(contradicted=1)
+
+
+@clause("SEC-8", "migration packets dropped by ACC-1 or addressed to nobody")
+def counts_dropped(setting):
+    link = Link(setting)
+    link.drain()
+    counted = Counted(link)
+    link.send(PROBE, nonce=0x5, version=2)
+    counted.expect(dropped=1)
+    link.send(PROBE, nonce=0x5, bth={"dqpn": 0xfffffe})
+    counted.expect(dropped=1, rcvd_pkts=1)
+    link.send(PROBE, nonce=0x5, src_qpn=0xfffffe)
+    counted.expect(dropped=1, rcvd_pkts=1)

@@ -42,6 +42,25 @@ enum rxe_mig_phase {
 	RXE_MIG_REFILLED,	/* and REFILL has given it its state */
 };
 
+/* Events of a device, see rxe_mig_show.c [SEC-8] */
+enum rxe_mig_counter {
+	RXE_MIG_CNT_STOPS,		/* QPs stopped */
+	RXE_MIG_CNT_PAUSES,		/* QPs held for a Stopped partner */
+	RXE_MIG_CNT_HELD_MS,		/* for how long, Resuming too; at the end */
+	RXE_MIG_CNT_RESUMES,		/* partners that came back */
+	RXE_MIG_CNT_GAVE_UP,		/* QPs failed, theirs did not */
+	RXE_MIG_CNT_REFUSED,		/* packets with a wrong or old proof */
+	RXE_MIG_CNT_CONTRADICTED,	/* proven RESUMEs that do not fit the QP */
+	RXE_MIG_CNT_DROPPED,		/* malformed, too many, or for nobody */
+	RXE_MIG_CNT_SENT_PKTS,		/* with an opcode of ours */
+	RXE_MIG_CNT_RCVD_PKTS,
+	RXE_MIG_CNT_SENT_RESUME,	/* of these */
+	RXE_MIG_CNT_RCVD_RESUME,
+	RXE_MIG_CNT_SENT_NAK_STOPPED,
+	RXE_MIG_CNT_RCVD_NAK_STOPPED,
+	RXE_MIG_NUM_COUNTERS
+};
+
 /**
  * struct rxe_mig_path - where a packet goes, without needing a QP
  * @sgid: local GID
@@ -174,6 +193,9 @@ struct rxe_mig_dev {
 	struct mutex		tomb_lock;	/* guards tombs */
 	struct xarray		tombs;		/* by QPN */
 	struct delayed_work	tomb_work;
+	atomic64_t		counters[RXE_MIG_NUM_COUNTERS];
+	struct rdma_stat_desc	*descs;		/* those of rxe, then ours */
+	unsigned int		num_descs;
 };
 
 /* rxe_mig_main.c; what stock code calls is declared in rxe_loc.h */
@@ -219,10 +241,31 @@ static inline u64 rxe_mig_nonce(void)
 	return get_random_u64() ?: 1;
 }
 
+static inline void rxe_mig_count_many(struct rxe_dev *rxe,
+				      enum rxe_mig_counter counter, u64 times)
+{
+	atomic64_add(times, &rxe->mig->counters[counter]);
+}
+
+static inline void rxe_mig_count(struct rxe_dev *rxe,
+				 enum rxe_mig_counter counter)
+{
+	rxe_mig_count_many(rxe, counter, 1);
+}
+
+/* rxe_mig_show.c */
+int rxe_mig_counters_init(struct rxe_mig_dev *dev);
+struct rdma_hw_stats *rxe_mig_alloc_hw_port_stats(struct ib_device *ibdev,
+						  u32 port);
+int rxe_mig_get_hw_stats(struct ib_device *ibdev, struct rdma_hw_stats *stats,
+			 u32 port, int index);
+int rxe_mig_fill_res_qp(struct sk_buff *msg, struct ib_qp *ibqp);
+
 /* rxe_mig_state.c: all need the QP mutex */
 void rxe_mig_quiesce(struct rxe_qp *qp);
 void rxe_mig_set_state(struct rxe_mig_qp *mig, enum rxe_mig_state state);
 void rxe_mig_stop_qp(struct rxe_mig_qp *mig);
+void rxe_mig_held_ends(struct rxe_mig_qp *mig);
 void rxe_mig_av_set_dgid(struct rxe_dev *rxe, struct rxe_av *av,
 			 const union ib_gid *dgid);
 void rxe_mig_set_peer(struct rxe_mig_qp *mig, const union ib_gid *dgid);

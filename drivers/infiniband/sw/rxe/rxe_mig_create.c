@@ -522,6 +522,7 @@ static void mig_dealloc_ucontext(struct ib_ucontext *uc)
 }
 
 static const struct ib_device_ops rxe_mig_dev_ops = {
+	.alloc_hw_port_stats = rxe_mig_alloc_hw_port_stats,
 	.alloc_mw = mig_alloc_mw,
 	.alloc_pd = mig_alloc_pd,
 	.create_cq = mig_create_cq,
@@ -530,6 +531,8 @@ static const struct ib_device_ops rxe_mig_dev_ops = {
 	.create_user_ah = mig_create_user_ah,
 	.dealloc_ucontext = mig_dealloc_ucontext,
 	.destroy_qp = mig_destroy_qp,
+	.fill_res_qp_entry = rxe_mig_fill_res_qp,
+	.get_hw_stats = rxe_mig_get_hw_stats,
 	.modify_qp = mig_modify_qp,
 	.reg_user_mr = mig_reg_user_mr,
 };

@@ -162,6 +162,11 @@ int rxe_mig_dev_init(struct rxe_dev *rxe, const struct ib_device_ops *ops)
 	xa_init(&dev->tombs);
 	INIT_DELAYED_WORK(&dev->tomb_work, rxe_mig_tomb_work);
 
+	if (rxe_mig_counters_init(dev)) {
+		destroy_workqueue(dev->wq);
+		kfree(dev);
+		return -ENOMEM;
+	}
 	rxe->mig = dev;
 	rxe->ib_dev.driver_def = rxe_mig_defs;
 	rxe_mig_set_ops(rxe, ops);
@@ -192,5 +197,6 @@ void rxe_mig_dev_exit(struct rxe_dev *rxe)
 	mutex_destroy(&dev->create_lock);
 	mutex_destroy(&dev->tomb_lock);
 	rxe->mig = NULL;
+	kfree(dev->descs);
 	kfree(dev);
 }

@@ -341,6 +341,9 @@ int rxe_mig_send(struct rxe_dev *rxe, const struct rxe_mig_path *path,
 {
 	BUILD_BUG_ON(sizeof(*eth) != MIGROS_ETH_BYTES);
 
+	rxe_mig_count(rxe, RXE_MIG_CNT_SENT_PKTS);
+	if (opcode == MIGROS_OP_RESUME)
+		rxe_mig_count(rxe, RXE_MIG_CNT_SENT_RESUME);
 	return mig_xmit(rxe, path, opcode, RXE_MIG_ICRC_OPCODE, qpn, psn, eth,
 			sizeof(*eth));
 }
@@ -359,6 +362,8 @@ int rxe_mig_send_nak(struct rxe_dev *rxe, const struct rxe_mig_path *path,
 {
 	__be32 aeth = cpu_to_be32((u32)syndrome << 24 | (msn & 0xffffff));
 
+	if (syndrome == MIGROS_SYN_NAK_STOPPED)
+		rxe_mig_count(rxe, RXE_MIG_CNT_SENT_NAK_STOPPED);
 	return mig_xmit(rxe, path, IB_OPCODE_RC_ACKNOWLEDGE,
 			IB_OPCODE_RC_ACKNOWLEDGE, qpn, psn, &aeth,
 			sizeof(aeth));
@@ -388,7 +393,7 @@ static void mig_queue(struct rxe_dev *rxe, struct rxe_pkt_info *pkt,
 
 	p = kzalloc(sizeof(*p), GFP_ATOMIC);
 	if (!p)
-		return;
+		goto drop;
 	skb_gids(skb, p);
 	p->opcode = bth_opcode(pkt);
 	p->qpn = bth_qpn(pkt);
@@ -404,10 +409,13 @@ static void mig_queue(struct rxe_dev *rxe, struct rxe_pkt_info *pkt,
 	}
 	spin_unlock_irqrestore(&dev->rx_lock, flags);
 
-	if (queued)
+	if (queued) {
 		queue_work(dev->wq, &dev->rx_work);
-	else
-		kfree(p);
+		return;
+	}
+	kfree(p);
+drop:
+	rxe_mig_count(rxe, RXE_MIG_CNT_DROPPED);
 }
 
 static bool mig_icrc_ok(struct rxe_pkt_info *pkt, struct sk_buff *skb,
@@ -427,17 +435,19 @@ static void rcv_op(struct rxe_pkt_info *pkt, struct sk_buff *skb)
 {
 	const struct migros_eth *eth = (void *)(pkt->hdr + RXE_BTH_BYTES);
 
-	if (pkt->paylen != RXE_MIG_MAX_PAYLEN || skb->len < pkt->paylen)
+	if (pkt->paylen != RXE_MIG_MAX_PAYLEN || skb->len < pkt->paylen ||
+	    bth_tver(pkt) != BTH_TVER || bth_pad(pkt) ||
+	    !pkey_match(bth_pkey(pkt), IB_DEFAULT_PKEY_FULL) ||
+	    eth->version != MIGROS_VERSION ||
+	    be32_to_cpu(eth->src_qpn) <= 1 || bth_qpn(pkt) <= 1 ||
+	    !mig_icrc_ok(pkt, skb, RXE_MIG_ICRC_OPCODE)) {
+		rxe_mig_count(pkt->rxe, RXE_MIG_CNT_DROPPED);
 		return;
-	if (bth_tver(pkt) != BTH_TVER || bth_pad(pkt) ||
-	    !pkey_match(bth_pkey(pkt), IB_DEFAULT_PKEY_FULL))
-		return;
-	if (eth->version != MIGROS_VERSION ||
-	    be32_to_cpu(eth->src_qpn) <= 1 || bth_qpn(pkt) <= 1)
-		return;
-	if (!mig_icrc_ok(pkt, skb, RXE_MIG_ICRC_OPCODE))
-		return;
+	}
 
+	rxe_mig_count(pkt->rxe, RXE_MIG_CNT_RCVD_PKTS);
+	if (pkt->opcode == MIGROS_OP_RESUME)
+		rxe_mig_count(pkt->rxe, RXE_MIG_CNT_RCVD_RESUME);
 	mig_queue(pkt->rxe, pkt, skb, true);
 }
 

@@ -259,6 +259,11 @@ static bool connected(struct rxe_qp *qp)
 	       qp_state(qp) <= IB_QPS_SQD;
 }
 
+static void count(struct rxe_mig_qp *mig, enum rxe_mig_counter counter)
+{
+	rxe_mig_count(to_rdev(mig->qp->ibqp.device), counter);
+}
+
 /* The state that follows from the variables; @restart: retransmit in any case */
 static void settle(struct rxe_mig_qp *mig, bool restart)
 {
@@ -277,13 +282,15 @@ static void settle(struct rxe_mig_qp *mig, bool restart)
 		to = RXE_MIG_PAUSED;
 
 	if (to == RXE_MIG_RUNNING) {
-		mig->held = false;
+		rxe_mig_held_ends(mig);
 	} else if (!mig->held) {
 		mig->held = true;
 		mig->held_at = jiffies;
 	}
 	if (to == mig->state && !restart && !mig->nak)
 		return;
+	if (to == RXE_MIG_PAUSED && mig->state != RXE_MIG_PAUSED)
+		count(mig, RXE_MIG_CNT_PAUSES);
 	rxe_mig_quiesce(mig->qp);
 	rxe_mig_set_state(mig, to);
 	if (to == RXE_MIG_PAUSED) {
@@ -315,7 +322,6 @@ void rxe_mig_go_live(struct rxe_mig_qp *mig)
 
 	mig->qp->elem.mig_phase = RXE_MIG_LIVE;
 	mig->resume_over = false;
-	mig->held = false;
 	mig->resume_pending = connected(mig->qp);
 	if (mig->resume_pending) {
 		rxe_mig_path_of(mig->qp, &path);
@@ -422,6 +428,7 @@ void rxe_mig_work(struct work_struct *work)
 			   (mig->state != RXE_MIG_RUNNING || mig->nak)) {
 			/* an error, or the application, took it out */
 			rxe_mig_quiesce(qp);
+			rxe_mig_held_ends(mig);
 			rxe_mig_set_state(mig, RXE_MIG_RUNNING);
 		}
 	}
@@ -444,9 +451,11 @@ void rxe_mig_nak_stopped(struct rxe_qp *qp, struct rxe_pkt_info *pkt)
 
 	if (!mig)
 		return;
+	count(mig, RXE_MIG_CNT_RCVD_NAK_STOPPED);
 	if (token != (mig->proto.challenge & MIGROS_TOKEN_MASK) ||
 	    psn_compare(pkt->psn, qp->comp.psn) < 0 ||
 	    psn_compare(pkt->psn, qp->req.psn) >= 0) {
+		count(mig, RXE_MIG_CNT_REFUSED);
 		mig->want_probe = true;
 	} else {
 		/* not if a worker is just swapping it for something else */
@@ -479,8 +488,12 @@ static void on_pause(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 {
 	u64 nonce = be64_to_cpu(p->eth.nonce);
 
-	if (mig->state == RXE_MIG_STOPPED || !fresh(mig, p))
+	if (mig->state == RXE_MIG_STOPPED)
 		return;
+	if (!fresh(mig, p)) {
+		count(mig, RXE_MIG_CNT_REFUSED);
+		return;
+	}
 	if (matches(be64_to_cpu(p->eth.echo), mig->proto.challenge)) {
 		mig->proto.peer_epoch = be32_to_cpu(p->eth.epoch);
 		mig->proto.peer_secret = nonce;
@@ -488,6 +501,8 @@ static void on_pause(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 				    RXE_MIG_PROTO_PEER_CAPABLE;
 		mig->nak_paused = false;
 		settle(mig, false);
+	} else if (p->eth.echo) {	/* without one it does not know us yet */
+		count(mig, RXE_MIG_CNT_REFUSED);
 	}
 	answer_probe(mig, p);
 }
@@ -524,9 +539,12 @@ static void on_probe(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 /* [PAUSE-8] */
 static void on_running(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 {
-	if (mig->state == RXE_MIG_STOPPED ||
-	    !matches(be64_to_cpu(p->eth.echo), mig->proto.challenge))
+	if (mig->state == RXE_MIG_STOPPED)
 		return;
+	if (!matches(be64_to_cpu(p->eth.echo), mig->proto.challenge)) {
+		count(mig, RXE_MIG_CNT_REFUSED);
+		return;
+	}
 	mig->nak_paused = false;
 	settle(mig, false);
 }
@@ -565,6 +583,7 @@ static void apply_resume(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 	mig->nak_paused = false;
 	mig->nak = false;
 	mig->has_forward = false;
+	count(mig, RXE_MIG_CNT_RESUMES);
 	settle(mig, true);
 	ack_resume(mig, p);
 	if (mig->resume_pending)
@@ -574,10 +593,13 @@ static void apply_resume(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 /* Return: true if the snapshot is live elsewhere [TOMB-4, STOP-9] */
 static bool on_self(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 {
-	if (mig->state != RXE_MIG_STOPPED || rxe_mig_restored(mig) ||
-	    !matches(be64_to_cpu(p->eth.nonce), mig->proto.secret) ||
-	    (s32)(be32_to_cpu(p->eth.epoch) - mig->proto.epoch) < 0)
+	if (mig->state != RXE_MIG_STOPPED || rxe_mig_restored(mig))
 		return false;
+	if (!matches(be64_to_cpu(p->eth.nonce), mig->proto.secret) ||
+	    (s32)(be32_to_cpu(p->eth.epoch) - mig->proto.epoch) < 0) {
+		count(mig, RXE_MIG_CNT_REFUSED);
+		return false;
+	}
 	mig->self_forward = p->saddr;
 	mig->has_self_forward = true;
 	return true;
@@ -607,10 +629,14 @@ static void on_resume(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 		    matches(nonce, mig->proto.peer_secret) &&
 		    numbers_agree(mig->qp, p))
 			ack_resume(mig, p);
+		else
+			count(mig, RXE_MIG_CNT_REFUSED);
 		return;
 	}
 	if (!(PEER_STOPPED(mig) && matches(nonce, mig->proto.peer_secret)) &&
 	    !matches(be64_to_cpu(p->eth.echo), mig->proto.challenge)) {
+		if (PEER_STOPPED(mig) || p->eth.echo)
+			count(mig, RXE_MIG_CNT_REFUSED);
 		answer_probe(mig, p);
 		return;
 	}
@@ -621,6 +647,7 @@ static void on_resume(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 		/* a stale image, or only a late packet: the next one tells */
 		rxe_dbg_qp(mig->qp, "RESUME of epoch %u contradicts this QP\n",
 			   epoch);
+		count(mig, RXE_MIG_CNT_CONTRADICTED);
 		return;
 	}
 	apply_resume(mig, p);
@@ -629,10 +656,13 @@ static void on_resume(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 /* [RESUME-8] */
 static void on_resume_ack(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 {
-	if (!mig->resume_pending ||
-	    be32_to_cpu(p->eth.epoch) != mig->proto.epoch ||
-	    !matches(be64_to_cpu(p->eth.echo), mig->proto.secret))
+	if (!mig->resume_pending)
 		return;
+	if (be32_to_cpu(p->eth.epoch) != mig->proto.epoch ||
+	    !matches(be64_to_cpu(p->eth.echo), mig->proto.secret)) {
+		count(mig, RXE_MIG_CNT_REFUSED);
+		return;
+	}
 	mig->proto.flags |= RXE_MIG_PROTO_PEER_CAPABLE;
 	mig->proto.peer_challenge = be64_to_cpu(p->eth.nonce);
 	if (!from_peer(mig, p))
@@ -650,10 +680,14 @@ static void on_moved(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 	struct rxe_mig_path path;
 	union ib_gid gid;
 
-	if (mig->state == RXE_MIG_STOPPED || !fresh(mig, p) ||
-	    !(probe || (mig->resume_pending &&
-			matches(echo, mig->proto.secret))))
+	if (mig->state == RXE_MIG_STOPPED)
 		return;
+	if (!fresh(mig, p) ||
+	    !(probe || (mig->resume_pending &&
+			matches(echo, mig->proto.secret)))) {
+		count(mig, RXE_MIG_CNT_REFUSED);
+		return;
+	}
 	memcpy(&gid, p->eth.gid, sizeof(gid));
 	rxe_mig_path_of(mig->qp, &path);
 	if (!same_family(&path.dgid, &gid) ||

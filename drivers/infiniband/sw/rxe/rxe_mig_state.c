@@ -225,6 +225,19 @@ static void canonicalise(struct rxe_qp *qp)
 }
 
 /**
+ * rxe_mig_held_ends - the requester goes on, or has another reason not to
+ * @mig: migration state of its QP
+ */
+void rxe_mig_held_ends(struct rxe_mig_qp *mig)
+{
+	if (mig->held)
+		rxe_mig_count_many(to_rdev(mig->qp->ibqp.device),
+				   RXE_MIG_CNT_HELD_MS,
+				   jiffies_to_msecs(jiffies - mig->held_at));
+	mig->held = false;
+}
+
+/**
  * rxe_mig_stop_qp - move a QP to Stopped and canonicalise it [STOP-3, STOP-4]
  * @mig: its migration state
  */
@@ -245,8 +258,9 @@ void rxe_mig_stop_qp(struct rxe_mig_qp *mig)
 	mig->resume_pending = false;
 	mig->resume_over = false;
 	mig->has_self_forward = false;
-	mig->held = false;
+	rxe_mig_held_ends(mig);
 	mig->stopped_at = jiffies;
+	rxe_mig_count(to_rdev(qp->ibqp.device), RXE_MIG_CNT_STOPS);
 	if (qp->pri_av.network_type) {
 		/* resumed in place, this is the address it has not left */
 		rxe_mig_path_of(qp, &path);
@@ -336,7 +350,9 @@ bool rxe_mig_fail(struct rxe_mig_qp *mig)
 		   jiffies_to_msecs(jiffies - mig->held_at));
 
 	rxe_mig_quiesce(qp);
+	rxe_mig_held_ends(mig);
 	rxe_counter_inc(rxe, RXE_CNT_RETRY_EXCEEDED);
+	rxe_mig_count(rxe, RXE_MIG_CNT_GAVE_UP);
 	if (qp->is_user) {
 		cqe.uibwc.wr_id = wqe->wr.wr_id;
 		cqe.uibwc.status = IB_WC_RETRY_EXC_ERR;

@@ -174,6 +174,8 @@ static void tomb_resume(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
 		    (s32)(be32_to_cpu(p->eth.epoch) - t->proto.epoch) >= 0) {
 			t->self_forward = p->saddr;
 			t->has_self_forward = true;
+		} else {
+			rxe_mig_count(dev->rxe, RXE_MIG_CNT_REFUSED);
 		}
 	} else if (t->has_self_forward) {
 		tomb_send(dev, t, MIGROS_OP_MOVED, &p->saddr, 0, nonce);
@@ -215,6 +217,8 @@ void rxe_mig_tomb_rcv(struct rxe_mig_dev *dev, struct rxe_mig_pkt *p)
 	t = xa_load(&dev->tombs, p->qpn);
 	if (t && time_before(jiffies, t->expires))
 		tomb_handle(dev, t, p);
+	else if (p->opcode >= MIGROS_OP_FIRST)
+		rxe_mig_count(dev->rxe, RXE_MIG_CNT_DROPPED);
 	mutex_unlock(&dev->tomb_lock);
 }
 
