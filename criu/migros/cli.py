@@ -5,6 +5,7 @@ import json
 import sys
 
 import admit as admission
+import connections
 import destination
 import hosts
 import journal
@@ -29,7 +30,19 @@ def recover(options):
     recovery.recover(options, connect(options))
 
 
+def held(options):
+    found = connections.connections(options.all)
+    if options.json:
+        print(json.dumps(found, indent=1))
+        return
+    for each in found:
+        print(connections.line(each))
+
+
 def status(options):
+    if options.connections:
+        held(options)
+        return
     found = [{"id": record.id, **record.fields} for record in journal.records()
              if options.all or not record.ended]
     if options.json:
@@ -86,6 +99,8 @@ def parse(words):
     sub.set_defaults(run=recover)
 
     sub = verbs.add_parser("status", help="migrations that have not ended")
+    sub.add_argument("--connections", action="store_true", help="instead: connections of "
+                     "this host that a migration holds, its own or their partner's")
     sub.add_argument("--all", action="store_true", help="the others, too")
     sub.add_argument("--json", action="store_true")
     sub.set_defaults(run=status)
