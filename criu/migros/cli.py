@@ -54,7 +54,7 @@ def status(options):
 
 
 def forget(options):
-    journal.forget(options.id)
+    recovery.forget(options.id)
 
 
 def admit(_):

@@ -20,7 +20,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import time
 from pathlib import Path
 
@@ -151,19 +150,6 @@ def load(ident):
         raise Failure(f"migration {ident}: not known on this host; "
                       "'migros status' lists them") from None
     return Record(ident, json.loads(text))
-
-
-def forget(ident):
-    """A migration that has ended leaves no trace, nor do those of its container before."""
-    record = load(ident)
-    with lock(record.container):
-        if not record.ended:
-            raise Failure(f"migration {ident}: it has not ended ({record.state}); 'migros "
-                          f"recover {ident}'")
-        for each in records():
-            if each.container == record.container and each.ended and \
-                    each.history[0][1] <= record.history[0][1]:
-                shutil.rmtree(each.dir)
 
 
 def records():

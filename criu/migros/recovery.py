@@ -1,5 +1,7 @@
 """Finishes or abandons a migration whose command has died."""
 
+import shutil
+
 import journal
 import destination
 import source
@@ -22,6 +24,23 @@ def recover(options, connect):
             _source(record, options, connect)
         else:
             _destination(record, options)
+
+
+def forget(ident):
+    """A migration that has ended leaves no trace, nor do those of its container before."""
+    record = journal.load(ident)
+    with journal.lock(record.container):
+        if not record.ended:
+            raise Failure(f"migration {ident}: it has not ended ({record.state}); 'migros "
+                          f"recover {ident}'")
+        others = [each for each in journal.records()
+                  if each.container == record.container]
+        for each in others[:]:
+            if each.ended and each.history[0][1] <= record.history[0][1]:
+                shutil.rmtree(each.dir)
+                others.remove(each)
+        if not others:
+            runtime(record.runtime).unguard(record)
 
 
 def _only():

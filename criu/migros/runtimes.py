@@ -129,24 +129,33 @@ class Runc:
 
     def guard(self, record):
         """Whoever creates the container from its bundle has to ask, from now on."""
-        path = Path(record.bundle, "config.json")
+        wanted = admit.hook()
         try:
-            config = json.loads(path.read_text("utf-8"))
-            wanted = admit.hook()
-            hooks = config.setdefault("hooks", {}).setdefault("createRuntime", [])
+            config, hooks = _hooks(record.bundle)
             if wanted in hooks:
                 return
             hooks.append(wanted)
-            new = path.with_suffix(".migros")
-            new.write_text(json.dumps(config, indent=1) + "\n", "utf-8")
-            shutil.copystat(path, new)
-            journal.sync(new)
-            new.rename(path)
-            journal.sync(path.parent)
+            _configure(record.bundle, config)
         except (OSError, ValueError) as error:
             raise Failure(f"bundle {record.bundle}: no hook can be added to its "
                           f"config.json, so that a supervisor might start a second copy: "
                           f"{error}") from None
+
+    def unguard(self, record):
+        """Nobody has to ask any more."""
+        try:
+            config, hooks = _hooks(record.bundle)
+            kept = [each for each in hooks if each.get("args") != admit.hook()["args"]]
+            if kept == hooks:
+                return
+            hooks[:] = kept
+            _configure(record.bundle, config)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            raise Failure(f"bundle {record.bundle}: the hook 'migros admit' cannot be "
+                          f"removed from its config.json: {error}; it does no harm as "
+                          "long as migros is installed") from None
 
     def bundle_here(self, bundle):
         if not Path(bundle, "config.json").exists():
@@ -176,6 +185,23 @@ class Runc:
         for mount in sorted(mounts, reverse=True):
             if mount.startswith(f"{record.dir}/"):
                 subprocess.run(["umount", "-l", mount], check=False)
+
+
+def _hooks(bundle):
+    """The configuration of a bundle, and the list in it of what runs before a container is
+    created"""
+    config = json.loads(Path(bundle, "config.json").read_text("utf-8"))
+    return config, config.setdefault("hooks", {}).setdefault("createRuntime", [])
+
+
+def _configure(bundle, config):
+    path = Path(bundle, "config.json")
+    new = path.with_suffix(".migros")
+    new.write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+    shutil.copystat(path, new)
+    journal.sync(new)
+    new.rename(path)
+    journal.sync(path.parent)
 
 
 def _resident(pid):
