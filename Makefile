@@ -3,7 +3,7 @@
 VARIANT ?= migros
 
 .PHONY: help tree module debs image test debug conformance mutants kill soak fuzz sanitize grid perftest \
-	pairs rdma-core demo containers backforth model hotpath check clean
+	pairs instructions rdma-core demo containers backforth model hotpath check clean
 
 help:
 	@echo 'make tree      patched upstream trees in build/tree'
@@ -23,6 +23,7 @@ help:
 	@echo 'make grid      all cells of tests/grid, where make test runs a sample'
 	@echo 'make perftest  perftest in all combinations that it accepts, and pingpongs, moved'
 	@echo 'make pairs     perftest with the stock driver and with ours, in turns (PAIRS=10)'
+	@echo 'make instructions how many the stock driver and ours need for an operation'
 	@echo 'make rdma-core rdma-core'\''s own tests with our libibverbs'
 	@echo 'make containers all moves of containers, where make test leaves some out'
 	@echo 'make backforth a container moves back and forth (MOVES=20 RUNTIME=runc|podman)'
@@ -100,6 +101,9 @@ perftest:
 
 pairs:
 	PAIRS=$(or $(PAIRS),10) PROGRAMS=all tests/run driver/pairs
+
+instructions:
+	RUNS=3 PROGRAMS=all tests/run driver/instructions
 
 rdma-core:
 	RDMA_CORE=ours tests/run rdma-core
