@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 --
--- Shows what MigrOS adds to RoCEv2 in Wireshark and tshark (4.0 or later), after
+-- Shows what MigrOS adds to RoCEv2 in Wireshark and tshark (tested with 4.4), after
 -- their own dissector, which knows neither its opcodes nor NAK_STOPPED:
 --
 --	tshark -X lua_script:migros.lua -r capture.pcap
@@ -8,8 +8,8 @@
 -- Put it into ~/.local/lib/wireshark/plugins to have it always. The numbers are those
 -- of drivers/infiniband/sw/rxe/rxe_mig_wire.h, the rules are in docs/protocol.md.
 
-local VERSION <const> = 1
-local OPS <const> = {
+local VERSION = 1
+local OPS = {
 	[0xe0] = "PAUSE",
 	[0xe1] = "PROBE",
 	[0xe2] = "RUNNING",
@@ -17,9 +17,9 @@ local OPS <const> = {
 	[0xe4] = "RESUME_ACK",
 	[0xe5] = "MOVED",
 }
-local OP_ACKNOWLEDGE <const> = 0x11	-- of RC
-local SYN_NAK_STOPPED <const> = 0x65
-local BTH_BYTES <const>, MIGETH_BYTES <const>, ICRC_BYTES <const> = 12, 56, 4
+local OP_ACKNOWLEDGE = 0x11	-- of RC
+local SYN_NAK_STOPPED = 0x65
+local BTH_BYTES, MIGETH_BYTES, ICRC_BYTES = 12, 56, 4
 
 local migros = Proto("migros", "MigrOS, live migration of RDMA connections")
 local f = {

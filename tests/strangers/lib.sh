@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The partner in h3 has a driver that knows nothing of migrations. Source it after
-# tests/lib.sh, and tests/containers/lib.sh for what moves containers. With the address moving along, its own retries and the RNR NAKs
-# of the old host (CAP-2) hold it.
+# tests/lib.sh, and tests/containers/lib.sh for what moves containers. With the address moving
+# along, its own retries and the RNR NAKs of the old host (CAP-2) hold it.
 
 # strange HOST: its driver is such a one
 strange() {

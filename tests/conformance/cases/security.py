@@ -325,6 +325,19 @@ def counts_migrations(setting):
     counted.expect(sent_nak_stopped=1)
 
 
+@clause("SEC-8", "pauses, RESUMEs applied, QPs that gave up;")
+def counts_what_is_destroyed(setting):
+    """The time of a pause ends with the QP."""
+    link = Link(setting)
+    link.pause()
+    time.sleep(0.3)
+    before = link.endpoint.counters()["mig_held_ms"]
+    link.endpoint.destroy("qp")
+    time.sleep(0.1)
+    held = link.endpoint.counters()["mig_held_ms"] - before
+    check(250 < held < 5000, f"it was held for 300 ms at least, {held} are counted")
+
+
 @clause("SEC-8", "those refused because a nonce or an epoch is wrong")
 def counts_refused(setting):
     link = Link(setting)
@@ -351,9 +364,7 @@ def counts_refused(setting):
     link.stop()
     counted.expect(resumes=1, stops=1)
     link.send(RESUME, nonce=0xbad, flags=F_SELF, src_qpn=link.their_qpn)
-    link.drain()
-    check(link.endpoint.counters()["mig_refused"] == counted.before["mig_refused"] + 1,
-          "a wrong RESUME with SELF is not counted")
+    counted.expect(refused=1)
 
 
 @clause("SEC-8", "verified RESUMEs that are not applied (RESUME-4).")
@@ -382,3 +393,11 @@ def counts_dropped(setting):
     counted.expect(dropped=1, rcvd_pkts=1)
     link.send(PROBE, nonce=0x5, src_qpn=0xfffffe)
     counted.expect(dropped=1, rcvd_pkts=1)
+    link.stop()
+    link.endpoint.leave()
+    link.drain()
+    counted = Counted(link)
+    link.send(PROBE, nonce=0x5, src_qpn=0xfffffe)
+    counted.expect(dropped=1)
+    link.send(RESUME, nonce=0xbad, flags=F_SELF, src_qpn=link.their_qpn)
+    counted.expect(refused=1)

@@ -301,7 +301,7 @@ void rxe_mig_tomb_end(struct rxe_mig_qp *mig);
 void rxe_mig_send_stopped(struct rxe_dev *rxe, const struct rxe_mig_path *path,
 			  const struct rxe_mig_proto *proto, u32 qpn, u32 psn,
 			  u32 msn, unsigned long stopped_at, u32 rnr_retry);
-void rxe_mig_tomb_rcv(struct rxe_mig_dev *dev, struct rxe_mig_pkt *p);
+bool rxe_mig_tomb_rcv(struct rxe_mig_dev *dev, struct rxe_mig_pkt *p);
 bool rxe_mig_tomb_exists(struct rxe_mig_dev *dev, u32 qpn);
 void rxe_mig_tomb_work(struct work_struct *work);
 void rxe_mig_tomb_exit(struct rxe_mig_dev *dev);

@@ -143,6 +143,7 @@ static void unhook_qp(struct rxe_dev *rxe, struct rxe_qp *qp)
 	spin_lock_irq(&mig->lock);
 	mig->dead = true;
 	spin_unlock_irq(&mig->lock);
+	rxe_mig_held_ends(mig);
 	if (mig->state == RXE_MIG_STOPPED)
 		rxe_mig_tomb_create(mig);
 	rxe_mig_qp_unlock(qp);

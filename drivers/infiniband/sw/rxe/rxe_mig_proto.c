@@ -593,13 +593,10 @@ static void apply_resume(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 /* Return: true if the snapshot is live elsewhere [TOMB-4, STOP-9] */
 static bool on_self(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 {
-	if (mig->state != RXE_MIG_STOPPED || rxe_mig_restored(mig))
+	if (mig->state != RXE_MIG_STOPPED || rxe_mig_restored(mig) ||
+	    !matches(be64_to_cpu(p->eth.nonce), mig->proto.secret) ||
+	    (s32)(be32_to_cpu(p->eth.epoch) - mig->proto.epoch) < 0)
 		return false;
-	if (!matches(be64_to_cpu(p->eth.nonce), mig->proto.secret) ||
-	    (s32)(be32_to_cpu(p->eth.epoch) - mig->proto.epoch) < 0) {
-		count(mig, RXE_MIG_CNT_REFUSED);
-		return false;
-	}
 	mig->self_forward = p->saddr;
 	mig->has_self_forward = true;
 	return true;
@@ -729,6 +726,14 @@ static bool dispatch(struct rxe_mig_qp *mig, struct rxe_mig_pkt *p)
 	return false;
 }
 
+/* @otherwise: what it counts as if it is not for a tombstone */
+static void to_tomb(struct rxe_mig_dev *dev, struct rxe_mig_pkt *p,
+		    enum rxe_mig_counter otherwise)
+{
+	if (!rxe_mig_tomb_rcv(dev, p) && p->opcode >= MIGROS_OP_FIRST)
+		rxe_mig_count(dev->rxe, otherwise);
+}
+
 /* [ACC-1, TOMB-2] */
 static void handle(struct rxe_mig_dev *dev, struct rxe_mig_pkt *p)
 {
@@ -743,7 +748,7 @@ static void handle(struct rxe_mig_dev *dev, struct rxe_mig_pkt *p)
 	qp = p->opcode < MIGROS_OP_FIRST ? NULL :
 	     rxe_pool_get_index(&dev->rxe->qp_pool, p->qpn);
 	if (!qp) {
-		rxe_mig_tomb_rcv(dev, p);
+		to_tomb(dev, p, RXE_MIG_CNT_DROPPED);
 		return;
 	}
 
@@ -751,7 +756,7 @@ static void handle(struct rxe_mig_dev *dev, struct rxe_mig_pkt *p)
 	if (!connected(qp) || !qp->valid || (mig && rxe_mig_restored(mig)) ||
 	    src_qpn != (self ? qp_num(qp) : qp->attr.dest_qp_num)) {
 		rxe_put(qp);
-		rxe_mig_tomb_rcv(dev, p);
+		to_tomb(dev, p, RXE_MIG_CNT_DROPPED);
 		return;
 	}
 
@@ -768,7 +773,8 @@ static void handle(struct rxe_mig_dev *dev, struct rxe_mig_pkt *p)
 		if (commit)
 			rxe_mig_lease_commit(mig);
 		else if (tomb)
-			rxe_mig_tomb_rcv(dev, p);
+			to_tomb(dev, p, self ? RXE_MIG_CNT_REFUSED :
+					       RXE_MIG_CNT_DROPPED);
 	}
 	rxe_put(qp);
 }

@@ -129,17 +129,20 @@ int rxe_mig_fill_res_qp(struct sk_buff *msg, struct ib_qp *ibqp)
 
 	if (!mig)
 		return 0;
+	rxe_mig_qp_lock(qp);
+	if (mig->state == RXE_MIG_RUNNING && !mig->proto.epoch &&
+	    !mig->proto.peer_epoch)
+		goto out;
+	err = -EMSGSIZE;
 	table = nla_nest_start(msg, RDMA_NLDEV_ATTR_DRIVER);
 	if (!table)
-		return -EMSGSIZE;
-	rxe_mig_qp_lock(qp);
-	if (mig->state != RXE_MIG_RUNNING || mig->proto.epoch ||
-	    mig->proto.peer_epoch)
-		err = put_details(msg, mig);
-	rxe_mig_qp_unlock(qp);
+		goto out;
+	err = put_details(msg, mig);
 	if (err)
 		nla_nest_cancel(msg, table);
 	else
 		nla_nest_end(msg, table);
+out:
+	rxe_mig_qp_unlock(qp);
 	return err;
 }

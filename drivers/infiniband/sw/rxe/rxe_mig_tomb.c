@@ -185,7 +185,8 @@ static void tomb_resume(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
 	}
 }
 
-static void tomb_handle(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
+/* Return: false if the packet is of another connection */
+static bool tomb_handle(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
 			struct rxe_mig_pkt *p)
 {
 	bool peer = !memcmp(&t->path.dgid, &p->saddr, sizeof(p->saddr));
@@ -194,32 +195,35 @@ static void tomb_handle(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
 
 	if (p->opcode < MIGROS_OP_FIRST) {
 		tomb_request(dev, t, p, peer);
-		return;
+		return true;
 	}
 	if (be32_to_cpu(p->eth.src_qpn) != (self ? t->qpn : t->dest_qpn))
-		return;
+		return false;
 	if (p->opcode == MIGROS_OP_PROBE)
 		tomb_probe(dev, t, p, peer);
 	else if (p->opcode == MIGROS_OP_RESUME)
 		tomb_resume(dev, t, p, peer);
+	return true;
 }
 
 /**
  * rxe_mig_tomb_rcv - a packet that no QP of this device takes [TOMB-2]
  * @dev: device
  * @p: the packet
+ *
+ * Return: true if there is a tombstone that it is for.
  */
-void rxe_mig_tomb_rcv(struct rxe_mig_dev *dev, struct rxe_mig_pkt *p)
+bool rxe_mig_tomb_rcv(struct rxe_mig_dev *dev, struct rxe_mig_pkt *p)
 {
 	struct rxe_mig_tomb *t;
+	bool found = false;
 
 	mutex_lock(&dev->tomb_lock);
 	t = xa_load(&dev->tombs, p->qpn);
 	if (t && time_before(jiffies, t->expires))
-		tomb_handle(dev, t, p);
-	else if (p->opcode >= MIGROS_OP_FIRST)
-		rxe_mig_count(dev->rxe, RXE_MIG_CNT_DROPPED);
+		found = tomb_handle(dev, t, p);
 	mutex_unlock(&dev->tomb_lock);
+	return found;
 }
 
 /**
