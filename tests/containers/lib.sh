@@ -12,7 +12,7 @@ box() {
 	fi
 	host=$1
 	shift
-	hostexec -t "$limit" "$host" "BOX_RUNTIME=$runtime box $(printf '%q ' "$@")"
+	hostexec -t "$limit" "$host" "BOX_RUNTIME=$runtime BOX_RESTART=${restart:-no} box $(printf '%q ' "$@")"
 }
 
 # prepare RUNTIME: checker, box and root file systems in h1, h2, h3.
