@@ -76,7 +76,7 @@ soak:
 	MIGRATIONS=$(or $(CRIU_MIGRATIONS),100) SEED=$(SEED) tests/run soak/criu
 
 kill:
-	POINTS=all tests/run kill/criu kill/move; status=$$?; \
+	POINTS=all tests/run kill/criu kill/move kill/podman; status=$$?; \
 		for name in criu move; do tests/kill/table $$name build/test/kill/$$name.log; done; \
 		exit $$status
 

@@ -12,6 +12,7 @@ import journal
 import recovery
 import source
 from journal import Failure
+from runtimes import RUNTIMES
 
 EPILOG = """exit status: 0 it is done; 1 it failed, and the container runs on; 2 wrong use;
 3 the container is an image, "migros recover" finishes; 4 somebody has to look; 130 a
@@ -58,7 +59,7 @@ def forget(options):
 
 
 def admit(_):
-    admission.admit(json.load(sys.stdin)["id"])
+    admission.admit(json.load(sys.stdin))
 
 
 def agent(options):
@@ -78,7 +79,8 @@ def parse(words):
     sub = verbs.add_parser("migrate", help="move a container to another host")
     sub.add_argument("container")
     sub.add_argument("host", help="where ssh gets to as root, or as a user with sudo")
-    sub.add_argument("--runtime", choices=["runc"], default="runc")
+    sub.add_argument("--runtime", choices=list(RUNTIMES),
+                     help="the one that has a container of this name, unless both do")
     sub.add_argument("--keep-ip", metavar="ADDRESS", action="append", default=[],
                      help="an address of this host that moves along")
     sub.add_argument("--copy", metavar="DIRECTORY", action="append", default=[],

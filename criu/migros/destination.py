@@ -10,7 +10,7 @@ import driver
 import journal
 from hosts import VERSION, Refused, request
 from journal import Failure
-from runtimes import STATE, complain, runtime, word
+from runtimes import runtime
 
 
 def hello(_, __):
@@ -30,16 +30,17 @@ def expect(ident, wanted):
         elif other and (other.id != ident or other.state == "granted"):
             raise Failure(f"container {container}: migration {other.id} has not ended "
                           f"here; 'migros recover {other.id}' there")
-        if kind.state(container) or kind.processes(container):
+        if kind.knows(container) or kind.processes(wanted["cgroups"]):
             raise Failure(f"container {container}: this host has one of this name")
         driver.check()
-        kind.bundle_here(wanted["bundle"])
+        more = kind.expected(wanted)
         for each in wanted["addresses"]:
             address.device(each)
             if address.here(each):
                 raise Failure(f"address {each}: this host has it already; remove it, or "
                               "let it stay where it is")
-        record = journal.create(ident, state="expected", role="destination", **wanted)
+        record = journal.create(ident, state="expected", role="destination",
+                                **wanted, **more)
         free = _free(record.dir)
         if free < wanted["bytes"]:
             record.set("dropped")
@@ -71,7 +72,7 @@ def copy(ident, number):
     record = journal.load(ident)
     with journal.lock(record.container):
         record = journal.load(ident)
-        if record.state != "expected":
+        if record.state not in ("expected", "received"):
             raise Failure(f"migration {ident}: it is {record.state} and takes no files")
         place = record.copies[number]
         subprocess.run(["rm", "-rf", place], check=False)
@@ -108,8 +109,7 @@ def restore(ident, _):
                           {"state": record.state})
         if record.state == "received":
             # Whoever gave it to us has seen that all its processes are dead.
-            (record.images / STATE).write_text("complete\n", "ascii")
-            journal.sync_tree(record.images)
+            runtime(record.runtime).believe(record)
             record.set("granted")
         return settle(record)
 
@@ -117,37 +117,34 @@ def restore(ident, _):
 def settle(record):
     """Finish a restore that is ours (its container is locked)."""
     kind = runtime(record.runtime)
-    if not _lives(kind, record):
+    if not kind.lives(record):
         kind.tidy(record)
-        _undoubted(record)
+        _undoubted(kind, record)
         reason = None
         try:
             for each in record.addresses:
                 address.arrive(each)
+            kind.guard(record)
             kind.restore(record)
         except Failure as error:
             reason = str(error)
-        if not _lives(kind, record):
-            reason = reason or complain(record, "restore.log")
+        if not kind.lives(record):
+            reason = reason or kind.complain(record, "restore.log")
             kind.tidy(record)
-            _undoubted(record)
+            _undoubted(kind, record)
             give_back(record, "returned", reason)
             raise Refused(f"container {record.container}: restore: {reason}",
                           {"state": record.state})
     record.set("running")
     _empty(record)
+    kind.discard(record)
     return {"state": "running"}
 
 
-def _lives(kind, record):
-    """Tasks of a restore that did not come to its end live, too: they do not count."""
-    return word(record.images) == "resumed" and bool(kind.processes(record.container))
-
-
-def _undoubted(record):
-    if word(record.images) != "complete":
+def _undoubted(kind, record):
+    if kind.word(record) != "complete":
         raise Refused(
-            f"migration {record.id}: its restore has begun to use {record.images}, and "
+            f"migration {record.id}: its restore has begun to use its images, and "
             "nothing of the container is alive here: partners may be ahead of the "
             "images. To restore them nevertheless: 'migros recover --believe-images "
             f"{record.id}' there", {"state": "doubt"})
@@ -171,9 +168,9 @@ def take_back(ident, _):
             return {"state": record.state}
         if record.state == "granted":
             kind = runtime(record.runtime)
-            if not _lives(kind, record):
+            if not kind.lives(record):
                 kind.tidy(record)
-                _undoubted(record)
+                _undoubted(kind, record)
                 give_back(record, "returned")
                 return {"state": record.state}
             record.set("running")

@@ -14,7 +14,7 @@ import sys
 
 CONF = os.environ.get("MIGROS_CRIU_CONF", "/etc/criu/runc.conf")
 HOOK = os.path.join(os.path.dirname(os.path.realpath(__file__)), "hook")
-# As in journal.py, which is not loaded for criu's hook
+# What does not outlive a boot
 RUN = os.environ.get("MIGROS_RUNDIR", "/run/migros")
 GO = b"go\n"
 

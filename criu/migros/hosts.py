@@ -14,7 +14,7 @@ import sys
 from journal import Failure
 from gate import RUN
 
-VERSION = 1
+VERSION = 2
 
 
 class Lost(Failure):

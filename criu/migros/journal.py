@@ -24,8 +24,6 @@ import time
 from pathlib import Path
 
 DIR = Path(os.environ.get("MIGROS_DIR", "/var/lib/migros"))
-# What does not outlive a boot
-RUN = Path(os.environ.get("MIGROS_RUNDIR", "/run/migros"))
 # In these the migration needs nobody any more.
 ENDED = {"done", "rolled-back", "running", "returned", "dropped"}
 # The lock of the container that this process is about, see lock().
@@ -84,20 +82,6 @@ class Record:
     @property
     def work(self):
         return self.dir / "work"
-
-    @property
-    def restorer(self):
-        """Where the pid of the runtime is that restores it for us: a full disk does not
-        prevent that."""
-        return RUN / f"restorer-{self.id}"
-
-    @property
-    def restoring(self):
-        """That pid, None if there is none"""
-        try:
-            return int(self.restorer.read_text("ascii"))
-        except (FileNotFoundError, ValueError):
-            return None
 
     @property
     def ended(self):
@@ -167,13 +151,17 @@ def unfinished(container):
     return None
 
 
+def check_name(container):
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", container):
+        raise Failure(f"container {container!r}: not a name of a container", 2)
+
+
 def lock(container):
     """An open file that holds this container until it is closed, here and in the
     processes that inherit it: what runs a checkpoint or a restore may outlive this one.
     Who wants it meanwhile is told who has it."""
     global held
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", container):
-        raise Failure(f"container {container!r}: not a name of a container", 2)
+    check_name(container)
     DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     (DIR / "lock").mkdir(mode=0o700, exist_ok=True)
     handle = open(DIR / "lock" / container, "a+", encoding="utf-8")

@@ -7,7 +7,7 @@ import destination
 import source
 from hosts import Lost, Refused
 from journal import Failure
-from runtimes import STATE, runtime, word
+from runtimes import runtime
 
 
 def recover(options, connect):
@@ -58,10 +58,10 @@ def _believe(record):
     if record.state not in ("committing", "committed", "granted"):
         raise Failure(f"migration {record.id}: it is {record.state}: this host does not "
                       "own the images")
-    if runtime(record.runtime).processes(record.container):
+    kind = runtime(record.runtime)
+    if kind.processes(record.cgroups):
         raise Failure(f"container {record.container}: it is alive here")
-    (record.images / STATE).write_text("complete\n", "ascii")
-    journal.sync_tree(record.images)
+    kind.believe(record)
 
 
 def _source(record, options, connect):
@@ -78,7 +78,8 @@ def _source(record, options, connect):
 
 
 def _finish(record, options, connect, peer):
-    if record.state == "committed" and word(record.images) != "complete":
+    kind = runtime(record.runtime)
+    if record.state == "committed" and kind.word(record) != "complete":
         # A restore here has begun, and who ordered it has died.
         source.restore_here(record)
         source.say(record, f"{record.container} runs here again")
@@ -92,6 +93,8 @@ def _finish(record, options, connect, peer):
         record.set("committed", peer=options.to)
         source.announce(record, peer)
         source.send(record, peer)
+    elif record.state == "committed" and not kind.WHOLE:
+        source.carry(record, peer)
     source.hand_over(record, peer, options.timeout)
 
 
@@ -123,8 +126,7 @@ def _destination(record, options):
                           "is lost: --source-is-gone")
         if record.state == "expected":
             raise Failure(f"migration {record.id}: its images have never come")
-        (record.images / STATE).write_text("complete\n", "ascii")
-        journal.sync_tree(record.images)
+        runtime(record.runtime).believe(record)
         record.set("granted")
     destination.settle(record)
     source.say(record, f"{record.container} runs here")

@@ -18,7 +18,7 @@ import gate
 import journal
 from hosts import VERSION, Lost, Refused
 from journal import Failure
-from runtimes import complain, runtime, word
+from runtimes import runtime, that_knows
 
 # After a failure: nothing is lost, and somebody has to decide.
 UNFINISHED = 3
@@ -51,22 +51,25 @@ class Signals:
 def migrate(options, peer):
     """Move a running container to another host."""
     signals = Signals()
-    kind = runtime(options.runtime)
+    journal.check_name(options.container)
+    kind = runtime(options.runtime) if options.runtime else that_knows(options.container)
     if not gate.installed():
         raise Failure(f"{gate.CONF}: criu would kill the container without asking; add "
                       f"the line 'action-script {gate.HOOK}'")
     driver.check()
     addresses = dict(address.find(each) for each in options.keep_ip)
-    with journal.lock(options.container):
-        other = journal.unfinished(options.container)
+    # podman takes an ID, too.
+    container = kind.inspect(options.container)["container"]
+    with journal.lock(container):
+        other = journal.unfinished(container)
         if other:
-            raise Failure(f"container {options.container}: migration {other.id} to "
+            raise Failure(f"container {container}: migration {other.id} to "
                           f"{other.peer} has not ended ({other.state}); "
                           f"'migros recover {other.id}'")
-        fields = {"container": options.container, "runtime": kind.name,
+        fields = {"runtime": kind.NAME,
                   "addresses": list(addresses), "devices": list(addresses.values()),
                   "copies": [os.path.realpath(each) for each in options.copy],
-                  **kind.inspect(options.container)}
+                  **kind.inspect(container)}
         version = peer.call("hello", "-")["version"]
         if version != VERSION:
             raise Failure(f"host {peer.name}: its migros speaks version {version}, this "
@@ -79,6 +82,8 @@ def migrate(options, peer):
         except (Failure, OSError) as error:
             raise roll_back(record, kind, peer, error) from None
         with unfinished(record):
+            if not kind.WHOLE:
+                carry(record, peer)
             hand_over(record, peer, options.timeout)
 
 
@@ -96,13 +101,16 @@ def unfinished(record):
 
 def announce(record, peer):
     """Let the destination look whether it can take the container."""
+    told = ("container", "runtime", "addresses", "bytes", "copies",
+            *runtime(record.runtime).TOLD)
     peer.call("expect", record.id, source=os.uname().nodename,
-              **{key: record.fields[key] for key in
-                 ("container", "runtime", "bundle", "addresses", "bytes", "copies")})
+              **{key: record.fields[key] for key in told})
 
 
 def send(record, peer):
     """All that the destination needs"""
+    runtime(record.runtime).complete(record)
+    say(record, "images")
     for number, directory in enumerate(record.copies):
         peer.send(record.id, directory, f"copy:{number}")
     size = peer.send(record.id, record.images)["bytes"]
@@ -121,13 +129,13 @@ def _stop(record, kind, peer, signals):
         child = kind.checkpoint(record)
         if not door.asked(child):
             raise Failure(f"container {record.container}: checkpoint: "
-                          + complain(record, "dump.log"))
-        if word(record.images) != "stopped":
+                          + kind.complain(record, "dump.log"))
+        if kind.word(record) != "stopped":
             raise Failure(f"container {record.container}: criu's plugin found no RDMA in "
                           "it, and cannot tell when its images are its only copy; move "
                           "it with its runtime alone")
-        say(record, "images")
-        send(record, peer)
+        if kind.WHOLE:
+            send(record, peer)
         signals.armed = False
         record.set("committing")
         door.go()
@@ -146,18 +154,18 @@ def _stop(record, kind, peer, signals):
         door.open()
     if not given_up(record, kind):
         raise reason or Failure(f"container {record.container}: checkpoint: "
-                                + complain(record, "dump.log"))
+                                + kind.complain(record, "dump.log"))
 
 
 def _alive(record, kind):
     """Not what a supervisor tries to start in its place"""
-    return record.pid in kind.processes(record.container)
+    return record.pid in kind.processes(record.cgroups)
 
 
 def given_up(record, kind):
     """After the end of criu, which was allowed to kill the container: whether the images
     are the only copy, which is in the journal then; or else the container runs."""
-    if word(record.images) == "complete":
+    if kind.word(record) == "complete":
         kind.tidy(record)
         record.set("committed")
         return True
@@ -174,6 +182,8 @@ def roll_back(record, kind, peer, error):
     if record.state == "committed" or getattr(error, "status", 1) == DOUBT:
         return error
     alive = _alive(record, kind)
+    if alive:
+        kind.discard(record)
     if record.state == "committing" and not alive:
         return Failure(f"{error}\nmigros {record.id}: nothing of {record.container} is "
                        f"alive; 'migros recover {record.id}'", DOUBT)
@@ -190,6 +200,20 @@ def roll_back(record, kind, peer, error):
                 "can be written"
     return Failure(f"{error}\nmigros {record.id}: {record.container} {left}",
                    INTERRUPTED if isinstance(error, Interrupted) else 1)
+
+
+def carry(record, peer):
+    """The images, of which this host has the only copy: if they cannot be sent, it comes
+    back."""
+    try:
+        send(record, peer)
+    except (Failure, OSError) as error:
+        try:
+            peer.call("return", record.id)
+        except Failure:
+            # As in roll_back
+            pass
+        raise come_back(record, error) from None
 
 
 def hand_over(record, peer, timeout=60):
@@ -225,6 +249,10 @@ def done(record):
     for each in record.addresses:
         address.leave(each)
     record.set("done")
+    try:
+        runtime(record.runtime).has_left(record)
+    except Failure as error:
+        say(record, str(error))
     # The image is nobody's any more.
     for path in [*record.images.iterdir(), *record.work.iterdir()]:
         if not path.is_dir():
@@ -242,11 +270,11 @@ def come_back(record, error):
 
 def restore_here(record):
     kind = runtime(record.runtime)
-    if word(record.images) != "resumed" or not kind.processes(record.container):
+    if not kind.lives(record):
         kind.tidy(record)
-        if word(record.images) != "complete":
+        if kind.word(record) != "complete":
             raise Failure(
-                f"migration {record.id}: a restore has begun to use {record.images}, "
+                f"migration {record.id}: a restore has begun to use its images, "
                 "and nothing of the container is alive: partners may be ahead of the "
                 "images. To restore them nevertheless: 'migros recover "
                 f"--believe-images {record.id}'", DOUBT)
@@ -254,10 +282,11 @@ def restore_here(record):
         for each, name in zip(record.addresses, record.devices):
             address.arrive(each, name)
         kind.restore(record)
-        if word(record.images) != "resumed" or not kind.processes(record.container):
-            reason = complain(record, "restore.log")
+        if not kind.lives(record):
+            reason = kind.complain(record, "restore.log")
             kind.tidy(record)
             raise Failure(f"container {record.container}: restore: {reason}. Its images "
                           f"are good: 'migros recover --to HOST {record.id}', or "
                           f"'migros recover --back {record.id}' again", UNFINISHED)
     record.set("rolled-back")
+    kind.discard(record)

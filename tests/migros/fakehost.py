@@ -1,9 +1,9 @@
-"""migros with a runtime that is not one: a container is a process that sleeps, its images
+"""migros with runtimes that are none: a container is a process that sleeps, its images
 a file. For owner.test, which runs both hosts in two directories.
 
-fakehost.py WORD...          migros WORD...
-fakehost.py -c PID IMAGES    what runc and criu do in a checkpoint
-fakehost.py -r IMAGES        and in a restore
+fakehost.py WORD...                    migros WORD...
+fakehost.py -c PID IMAGES [ARCHIVE]    what runc (podman) and criu do in a checkpoint
+fakehost.py -r IMAGES [ARCHIVE]        and in a restore
 
 FAKE_HOST is the directory of the host. Points, written to FAKE_HOST/points as they are
 passed, are before and after each change of the journal and of the container. At that of
@@ -22,6 +22,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -33,7 +34,10 @@ sys.path.insert(0, str(TOOL))
 import address  # noqa: E402
 import driver  # noqa: E402
 import journal  # noqa: E402
+import podman  # noqa: E402
+import runc  # noqa: E402
 import runtimes  # noqa: E402
+from container import STATE, word  # noqa: E402
 
 ADDRESSES = HOST / "address"
 
@@ -83,14 +87,25 @@ def point(name):
                     int(entry.name) != os.getpid():
                 kill(int(entry.name))
     if sys.argv[1] == "-r" and victim in ("command", "parent", "both"):
-        kill(os.getppid())
+        kill(int(os.environ["FAKE_AGENT"]))
     if victim == "parent":
-        time.sleep(2)
+        # The next call, which finds no agent, comes to its end, if nothing holds it up.
+        before, until = calls(), time.monotonic() + 20
+        while calls() < before + 2 and time.monotonic() < until:
+            time.sleep(0.05)
+        point("went-on")
     else:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Fake(runtimes.Runc):
+def calls():
+    """Of the other host"""
+    return (HOST / "calls").stat().st_size
+
+
+class Fake:
+    """What both have"""
+
     def _pid(self):
         try:
             pid = int(APP.read_text())
@@ -98,27 +113,20 @@ class Fake(runtimes.Runc):
             return None
         return pid if alive(pid) else None
 
-    def state(self, container):
-        pid = self._pid()
-        return pid and {"pid": pid, "status": "running", "bundle": "/bundle"}
+    def knows(self, container):
+        return self._pid() is not None
 
-    def processes(self, container):
+    def inspect(self, container):
+        return {"container": container, "pid": self._pid(), "cgroups": [], "bytes": 0,
+                "bundle": "/bundle", "cid": "0123", "image": "", "binds": [],
+                "static": str(HOST / "static")}
+
+    def expected(self, wanted):
+        return {"static": str(HOST / "static")}
+
+    def processes(self, cgroups):
         pid = self._pid()
         return [pid] if pid else []
-
-    def checkpoint(self, record):
-        return runtimes.Checkpoint(
-            [sys.executable, __file__, "-c", str(record.pid), record.images],
-            record.work / "runc.log")
-
-    def restore(self, record):
-        if runtimes.word(record.images) != "complete" or \
-                os.environ.get("FAKE_FAIL") == f"{HOST.name}:restore":
-            return False
-        return subprocess.run(
-            runtimes.admitted(record, sys.executable, __file__, "-r", record.images),
-            check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, pass_fds=[journal.held.fileno()]).returncode == 0
 
     def guard(self, record):
         pass
@@ -126,12 +134,48 @@ class Fake(runtimes.Runc):
     def unguard(self, record):
         (HOST / "unguarded").touch()
 
-    def bundle_here(self, bundle):
+    def tidy(self, record):
+        self.forget(record)
+        for pid in self.processes(record.cgroups):
+            kill(pid)
+
+    def again(self, record, *words):
+        """-r"""
+        if os.environ.get("FAKE_FAIL") == f"{HOST.name}:restore":
+            return False
+        os.environ["FAKE_AGENT"] = str(os.getpid())
+        return self.run(record, *self.before, sys.executable, __file__, "-r", *words)
+
+
+class FakeRunc(Fake, runc.Runc):
+    before = ()
+
+    def checkpoint(self, record):
+        return self.begin(record, sys.executable, __file__, "-c", str(record.pid),
+                          record.images)
+
+    def restore(self, record):
+        return self.again(record, record.images)
+
+    def forget(self, record):
         pass
 
-    def tidy(self, record):
-        for pid in self.processes(record.container):
-            kill(pid)
+
+class FakePodman(Fake, podman.Podman):
+    before = (sys.executable, "-c", podman.APART)
+
+    def checkpoint(self, record):
+        return self.begin(record, sys.executable, __file__, "-c", str(record.pid),
+                          self.images(record), record.images / podman.ARCHIVE)
+
+    def restore(self, record):
+        if record.role == "destination":
+            return self.again(record, self.images(record), record.images / podman.ARCHIVE)
+        # As the flag of podman
+        return self.again(record, self.images(record), "", record.work)
+
+
+podman._remove = lambda record: subprocess.run(["rm", "-rf", record.static], check=True)
 
 
 def run():
@@ -141,26 +185,40 @@ def run():
     APP.write_text(str(process.pid))
 
 
-def checkpoint(pid, images):
+def checkpoint(pid, images, archive=None):
     if os.environ.get("FAKE_FAIL") == f"{HOST.name}:checkpoint":
         sys.exit(1)
     point("frozen")
+    images.mkdir(parents=True, exist_ok=True)
     time.sleep(float(os.environ.get("FAKE_SLOW", 0)))
-    (images / "pages").write_text("memory")
+    (images / "inventory.img").write_text("memory")
     if not os.environ.get("FAKE_PLAIN"):
-        (images / runtimes.STATE).write_text("stopped")
+        (images / STATE).write_text("stopped")
     # Twice, as criu does it for a runtime
     refused = [subprocess.run([TOOL / "hook"], check=False, env={
         **os.environ, "CRTOOLS_SCRIPT_ACTION": "post-dump",
         "CRTOOLS_INIT_PID": pid}).returncode for _ in range(2)]
     point("asked")
     if any(refused):
-        (images / runtimes.STATE).unlink(missing_ok=True)
+        (images / STATE).unlink(missing_ok=True)
         sys.exit(1)
     # From here to the kill it is one step for criu (PTRACE_O_EXITKILL).
     kill(int(pid))
-    (images / runtimes.STATE).write_text("complete")
+    (images / STATE).write_text("complete")
     point("killed")
+    if archive:
+        pack(images, archive)
+        point("packed")
+
+
+def pack(images, archive):
+    with tarfile.open(archive, "w") as tar:
+        tar.add(images, "checkpoint")
+        for name in ("config.dump", "spec.dump"):
+            tar.addfile(tarfile.TarInfo(name))
+        # Nothing of it is on the disk before.
+        tar.fileobj.flush()
+        point("packing")
 
 
 def addresses():
@@ -186,12 +244,19 @@ def writes(function):
     return wrapped
 
 
-def restore(images):
+def restore(images, archive=None):
+    if archive:
+        images.mkdir(parents=True)
+        with tarfile.open(archive) as tar:
+            tar.extractall(images.parent)
+        point("unpacked")
+    if word(images) != "complete":
+        sys.exit(1)
     point("restore")
-    # The hook of the bundle
+    # The hook that a guard has added
     subprocess.run([sys.executable, __file__, "admit"], input='{"id": "app"}', text=True,
                    check=True)
-    (images / runtimes.STATE).write_text("resumed")
+    (images / STATE).write_text("resumed")
     run()
     point("restored")
 
@@ -205,13 +270,13 @@ def watched(function):
 
 
 if sys.argv[1] == "-c":
-    checkpoint(sys.argv[2], Path(sys.argv[3]))
+    checkpoint(sys.argv[2], *map(Path, sys.argv[3:]))
 elif sys.argv[1] == "-r":
-    restore(Path(sys.argv[2]))
+    restore(Path(sys.argv[2]), sys.argv[3] if sys.argv[3:] else None)
 elif sys.argv[1] == "run":
     run()
 else:
-    runtimes.RUNTIMES["runc"] = Fake
+    runtimes.RUNTIMES.update(runc=FakeRunc, podman=FakePodman)
     address.find = lambda text: (f"{text}/24", "fake0")
     address.device = lambda _: "fake0"
     address.here = lambda text: text in addresses()
