@@ -103,8 +103,9 @@ class Podman(Runtime):
     def restore(self, record):
         # conmon would hold our lock as long as the container lives. The flag is for
         # admit.py.
-        command = ["python3", "-c", APART, "podman", f"--runtime-flag=log={record.work}/oci.log", "container",
-                   "restore", "--keep", "--tcp-established", "--file-locks"]
+        command = ["python3", "-c", APART, "podman",
+                   f"--runtime-flag=log={record.work}/oci.log", "container", "restore",
+                   "--keep", "--tcp-established", "--file-locks"]
         if record.role == "destination":
             return self.run(record, *command, "--import", record.images / ARCHIVE)
         return self.run(record, *command, record.cid)
