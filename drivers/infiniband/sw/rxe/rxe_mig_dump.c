@@ -17,6 +17,7 @@
 #include <linux/sched/mm.h>
 
 #include "rxe_mig.h"
+#include "rxe_mig_trace.h"
 #include "rxe_queue.h"
 
 /* Guards @dev, @ctx and @orphan against release, device and context exit */
@@ -839,6 +840,7 @@ static void snapshot_expire(struct work_struct *work)
 	if (snap->dev) {
 		mutex_lock(&snap->dev->ctx_lock);
 		resume_all(snap->ctx);
+		trace_rxe_mig_context(snap->ctx->uc, "lease expired");
 		snap->ctx->lease = NULL;
 		mutex_unlock(&snap->dev->ctx_lock);
 	}
@@ -914,6 +916,7 @@ void rxe_mig_lease_commit(struct rxe_mig_qp *mig)
 	if (ctx) {
 		lease_end(ctx);
 		ctx->committed = true;
+		trace_rxe_mig_context(ctx->uc, "lives elsewhere");
 	}
 	mutex_unlock(&dev->ctx_lock);
 	mutex_unlock(&rxe_mig_lease_lock);
@@ -1073,6 +1076,8 @@ int rxe_mig_dump(struct ib_ucontext *uc, u32 flags, u64 *len, u32 *count,
 	err = dump_locked(dev, uc, &walk, len, count, fd, why);
 	mutex_unlock(&dev->ctx_lock);
 	mutex_unlock(&rxe_mig_lease_lock);
+	if (!err)
+		trace_rxe_mig_context(uc, "dumped");
 out:
 	rxe_mig_walk_end(&walk);
 	return err;
@@ -1098,6 +1103,7 @@ int rxe_mig_cancel(struct ib_ucontext *uc)
 	if (ctx && ctx->lease) {
 		lease_end(ctx);
 		resume_all(ctx);
+		trace_rxe_mig_context(uc, "cancelled");
 		err = 0;
 	}
 	mutex_unlock(&dev->ctx_lock);
@@ -1125,6 +1131,7 @@ int rxe_mig_commit(struct ib_ucontext *uc)
 	if (ctx && ctx->lease) {
 		lease_end(ctx);
 		ctx->committed = true;
+		trace_rxe_mig_context(uc, "committed");
 		err = 0;
 	}
 	mutex_unlock(&dev->ctx_lock);

@@ -12,6 +12,7 @@
 #include <net/ipv6_stubs.h>
 
 #include "rxe_mig.h"
+#include "rxe_mig_trace.h"
 
 /* An opcode without extended headers: for the ICRC helpers everything behind
  * the BTH of a migration packet is payload.
@@ -344,6 +345,7 @@ int rxe_mig_send(struct rxe_dev *rxe, const struct rxe_mig_path *path,
 	rxe_mig_count(rxe, RXE_MIG_CNT_SENT_PKTS);
 	if (opcode == MIGROS_OP_RESUME)
 		rxe_mig_count(rxe, RXE_MIG_CNT_SENT_RESUME);
+	trace_rxe_mig_sent(rxe, &path->sgid, &path->dgid, opcode, qpn, eth);
 	return mig_xmit(rxe, path, opcode, RXE_MIG_ICRC_OPCODE, qpn, psn, eth,
 			sizeof(*eth));
 }

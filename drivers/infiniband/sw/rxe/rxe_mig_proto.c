@@ -7,6 +7,7 @@
  * packet or timer at a time per QP, under the QP mutex.
  */
 #include "rxe_mig.h"
+#include "rxe_mig_trace.h"
 
 #define PEER_STOPPED(mig) ((mig)->proto.flags & RXE_MIG_PROTO_PEER_STOPPED)
 #define PEER_CAPABLE(mig) ((mig)->proto.flags & RXE_MIG_PROTO_PEER_CAPABLE)
@@ -745,6 +746,9 @@ static void handle(struct rxe_mig_dev *dev, struct rxe_mig_pkt *p)
 	bool commit = false;
 	bool tomb = self;
 
+	if (p->opcode >= MIGROS_OP_FIRST)
+		trace_rxe_mig_rcvd(dev->rxe, &p->saddr, &p->daddr, p->opcode,
+				   p->qpn, &p->eth);
 	qp = p->opcode < MIGROS_OP_FIRST ? NULL :
 	     rxe_pool_get_index(&dev->rxe->qp_pool, p->qpn);
 	if (!qp) {

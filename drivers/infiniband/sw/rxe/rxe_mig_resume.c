@@ -3,6 +3,7 @@
  * RESUME: a restored context goes live on this host.
  */
 #include "rxe_mig.h"
+#include "rxe_mig_trace.h"
 
 static bool same_family(const union ib_gid *a, const union ib_gid *b)
 {
@@ -242,7 +243,9 @@ int rxe_mig_resume(struct ib_ucontext *uc, u32 flags,
 		}
 out:
 	mutex_unlock(&dev->ctx_lock);
-	if (!err && !(flags & RXE_MIG_RESUME_CHECK))
+	if (!err && !(flags & RXE_MIG_RESUME_CHECK)) {
 		unstick(rxe, uc);
+		trace_rxe_mig_context(uc, "resumed");
+	}
 	return err;
 }

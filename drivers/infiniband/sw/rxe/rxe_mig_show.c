@@ -96,6 +96,20 @@ int rxe_mig_get_hw_stats(struct ib_device *ibdev, struct rdma_hw_stats *stats,
 	return num + RXE_MIG_NUM_COUNTERS;
 }
 
+/* Who its partner is, as far as rxe knows */
+static int put_partner(struct sk_buff *msg, struct rxe_qp *qp)
+{
+	struct rxe_mig_path path;
+	char text[sizeof("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255")];
+
+	rxe_mig_path_of(qp, &path);
+	snprintf(text, sizeof(text), "%pI6c", &path.dgid);
+	if (rdma_nl_put_driver_string(msg, "mig_partner", text) ||
+	    rdma_nl_put_driver_u32(msg, "mig_mtu", qp->mtu))
+		return -EMSGSIZE;
+	return 0;
+}
+
 static int put_details(struct sk_buff *msg, struct rxe_mig_qp *mig)
 {
 	if (rdma_nl_put_driver_string(msg, "mig_state",
@@ -116,7 +130,7 @@ static int put_details(struct sk_buff *msg, struct rxe_mig_qp *mig)
 }
 
 /**
- * rxe_mig_fill_res_qp - details of a QP that has to do with a migration
+ * rxe_mig_fill_res_qp - details of a QP that has a partner
  * @msg: netlink message
  * @ibqp: the QP; ib_core does not destroy it meanwhile
  */
@@ -127,17 +141,16 @@ int rxe_mig_fill_res_qp(struct sk_buff *msg, struct ib_qp *ibqp)
 	struct nlattr *table;
 	int err = 0;
 
-	if (!mig)
-		return 0;
 	rxe_mig_qp_lock(qp);
-	if (mig->state == RXE_MIG_RUNNING && !mig->proto.epoch &&
-	    !mig->proto.peer_epoch)
+	if (qp_type(qp) != IB_QPT_RC || !qp->pri_av.network_type)
 		goto out;
 	err = -EMSGSIZE;
 	table = nla_nest_start(msg, RDMA_NLDEV_ATTR_DRIVER);
 	if (!table)
 		goto out;
-	err = put_details(msg, mig);
+	err = put_partner(msg, qp);
+	if (!err && mig)
+		err = put_details(msg, mig);
 	if (err)
 		nla_nest_cancel(msg, table);
 	else

@@ -7,6 +7,7 @@
  * attr.qp_state is never touched: applications see nothing of it.
  */
 #include "rxe_mig.h"
+#include "rxe_mig_trace.h"
 #include "rxe_queue.h"
 
 /* Both queues of skbs hold a reference on the QP and on the device */
@@ -185,6 +186,7 @@ void rxe_mig_set_state(struct rxe_mig_qp *mig, enum rxe_mig_state state)
 		break;
 	}
 
+	trace_rxe_mig_state(mig, state);
 	mig->state = state;
 	mig->nak = false;
 	WRITE_ONCE(qp->recv_task.func, recv);
