@@ -5,12 +5,14 @@ import json
 import sys
 
 import admit as admission
+import check as checks
 import connections
 import destination
 import hosts
 import journal
 import recovery
 import source
+from findings import NO
 from journal import Failure
 from runtimes import RUNTIMES
 
@@ -25,6 +27,16 @@ def connect(options):
 
 def migrate(options):
     source.migrate(options, connect(options)(options.host))
+
+
+def check(options):
+    found = checks.check(options, connect(options))
+    if options.json:
+        print(json.dumps([each.fields() for each in found], indent=1))
+    else:
+        for each in found:
+            print(each.line())
+    return int(any(each.state == NO for each in found))
 
 
 def recover(options):
@@ -76,16 +88,27 @@ def parse(words):
         sub.add_argument("--timeout", metavar="SECONDS", type=float, default=60,
                          help="how long to ask for the end of the restore (60)")
 
+    def move(sub):
+        sub.add_argument("--runtime", choices=list(RUNTIMES),
+                         help="the one that has a container of this name, unless both do")
+        sub.add_argument("--keep-ip", metavar="ADDRESS", action="append", default=[],
+                         help="an address of this host that moves along")
+        sub.add_argument("--copy", metavar="DIRECTORY", action="append", default=[],
+                         help="what the container has written, unless the hosts share it")
+        remote(sub)
+
+    sub = verbs.add_parser("check", help="can it be moved, and why not? Of this host, a "
+                           "container, and another host, whatever is given")
+    sub.add_argument("container", nargs="?", metavar="CONTAINER|PID")
+    sub.add_argument("host", nargs="?")
+    sub.add_argument("--json", action="store_true")
+    move(sub)
+    sub.set_defaults(run=check)
+
     sub = verbs.add_parser("migrate", help="move a container to another host")
     sub.add_argument("container")
     sub.add_argument("host", help="where ssh gets to as root, or as a user with sudo")
-    sub.add_argument("--runtime", choices=list(RUNTIMES),
-                     help="the one that has a container of this name, unless both do")
-    sub.add_argument("--keep-ip", metavar="ADDRESS", action="append", default=[],
-                     help="an address of this host that moves along")
-    sub.add_argument("--copy", metavar="DIRECTORY", action="append", default=[],
-                     help="what the container has written, unless the hosts share it")
-    remote(sub)
+    move(sub)
     sub.set_defaults(run=migrate)
 
     sub = verbs.add_parser("recover", help="finish or abandon a migration")

@@ -6,8 +6,11 @@ import subprocess
 import sys
 
 import address
+import check
 import driver
+import fits
 import journal
+import thishost
 from hosts import VERSION, Refused, request
 from journal import Failure
 from runtimes import runtime
@@ -30,28 +33,17 @@ def expect(ident, wanted):
         elif other and (other.id != ident or other.state == "granted"):
             raise Failure(f"container {container}: migration {other.id} has not ended "
                           f"here; 'migros recover {other.id}' there")
-        if kind.knows(container) or kind.processes(wanted["cgroups"]):
-            raise Failure(f"container {container}: this host has one of this name")
         driver.check()
-        more = kind.expected(wanted)
-        for each in wanted["addresses"]:
-            address.device(each)
-            if address.here(each):
-                raise Failure(f"address {each}: this host has it already; remove it, or "
-                              "let it stay where it is")
-        record = journal.create(ident, state="expected", role="destination",
-                                **wanted, **more)
-        free = _free(record.dir)
-        if free < wanted["bytes"]:
-            record.set("dropped")
-            raise Failure(f"{record.dir}: {free >> 20} MiB are free, the images need "
-                          f"about {wanted['bytes'] >> 20}")
+        check.refuse(fits.findings(kind, wanted))
+        journal.create(ident, state="expected", role="destination", **wanted,
+                       **kind.expected(wanted))
     return {}
 
 
-def _free(path):
-    stat = os.statvfs(path)
-    return stat.f_bavail * stat.f_frsize
+def examine(_, wanted):
+    """The same question before a migration, with all answers"""
+    found = thishost.findings() + fits.findings(runtime(wanted["runtime"]), wanted)
+    return {"findings": [each.fields() for each in found]}
 
 
 def receive(ident, _):
@@ -185,8 +177,8 @@ def status(ident, _):
     return {"state": journal.load(ident).state}
 
 
-VERBS = {"hello": hello, "expect": expect, "receive": receive, "restore": restore,
-         "return": take_back, "status": status}
+VERBS = {"hello": hello, "examine": examine, "expect": expect, "receive": receive,
+         "restore": restore, "return": take_back, "status": status}
 
 
 def act(verb, ident):

@@ -14,7 +14,7 @@ import sys
 from journal import Failure
 from gate import RUN
 
-VERSION = 2
+VERSION = 3
 
 
 class Lost(Failure):
@@ -57,6 +57,13 @@ class Peer:
                               input=json.dumps(request).encode(), check=False,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         return self._reply(done.stdout, done.stderr)
+
+    def agree(self):
+        """Refuse one that speaks another version."""
+        version = self.call("hello", "-")["version"]
+        if version != VERSION:
+            raise Failure(f"host {self.name}: its migros speaks version {version}, this one "
+                          f"{VERSION}; install the same on both")
 
     def send(self, ident, directory, verb="receive"):
         """Let it have a directory: the images of a migration, or another."""

@@ -13,10 +13,12 @@ import sys
 import time
 
 import address
+import check
 import driver
 import gate
+import inventory
 import journal
-from hosts import VERSION, Lost, Refused
+from hosts import Lost, Refused
 from journal import Failure
 from runtimes import runtime, that_knows
 
@@ -57,7 +59,6 @@ def migrate(options, peer):
         raise Failure(f"{gate.CONF}: criu would kill the container without asking; add "
                       f"the line 'action-script {gate.HOOK}'")
     driver.check()
-    addresses = dict(address.find(each) for each in options.keep_ip)
     # podman takes an ID, too.
     container = kind.inspect(options.container)["container"]
     with journal.lock(container):
@@ -66,14 +67,9 @@ def migrate(options, peer):
             raise Failure(f"container {container}: migration {other.id} to "
                           f"{other.peer} has not ended ({other.state}); "
                           f"'migros recover {other.id}'")
-        fields = {"runtime": kind.NAME,
-                  "addresses": list(addresses), "devices": list(addresses.values()),
-                  "copies": [os.path.realpath(each) for each in options.copy],
-                  **kind.inspect(container)}
-        version = peer.call("hello", "-")["version"]
-        if version != VERSION:
-            raise Failure(f"host {peer.name}: its migros speaks version {version}, this "
-                          f"one {VERSION}; install the same on both")
+        fields = check.fields(kind, options)
+        check.refuse(inventory.look(kind.processes(fields["cgroups"])))
+        peer.agree()
         record = journal.create(state="begun", role="source", peer=peer.name, **fields)
         try:
             say(record, f"{record.container} goes to {peer.name}")
@@ -101,10 +97,8 @@ def unfinished(record):
 
 def announce(record, peer):
     """Let the destination look whether it can take the container."""
-    told = ("container", "runtime", "addresses", "bytes", "copies",
-            *runtime(record.runtime).TOLD)
     peer.call("expect", record.id, source=os.uname().nodename,
-              **{key: record.fields[key] for key in told})
+              **check.wanted(runtime(record.runtime), record.fields))
 
 
 def send(record, peer):

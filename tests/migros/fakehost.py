@@ -33,8 +33,10 @@ sys.path.insert(0, str(TOOL))
 
 import address  # noqa: E402
 import driver  # noqa: E402
+import inventory  # noqa: E402
 import journal  # noqa: E402
 import podman  # noqa: E402
+import rdma  # noqa: E402
 import runc  # noqa: E402
 import runtimes  # noqa: E402
 from container import STATE, word  # noqa: E402
@@ -277,8 +279,12 @@ elif sys.argv[1] == "run":
     run()
 else:
     runtimes.RUNTIMES.update(runc=FakeRunc, podman=FakePodman)
-    address.find = lambda text: (f"{text}/24", "fake0")
-    address.device = lambda _: "fake0"
+    address.find = lambda text: (f"{text}/24", "lo")
+    address.device = lambda _: "lo"
+    inventory.look = lambda _: []
+    if not os.environ.get("FAKE_RDMA"):
+        rdma.resources = lambda _: []
+        rdma.links = lambda: [("rxe0", "lo")]
     address.here = lambda text: text in addresses()
     address.leave, address.arrive = leave, arrive
     driver.MODULE = HOST / "module"

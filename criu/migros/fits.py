@@ -1,0 +1,202 @@
+"""Whether this host can take a container of another, as far as can be known before that is
+stopped."""
+
+import errno
+import ipaddress
+import re
+import socket
+import subprocess
+from pathlib import Path
+
+import address
+import journal
+import rdma
+import thishost
+from findings import MIND, NO, Finding, Mind, examine
+from journal import Failure
+
+ROCE_PORT = 4791
+# What rxe leaves for headers in the MTU of a network device, and in a packet of an RC QP
+# the most that is behind the UDP header beside the payload (BTH, RETH, ImmDt, ICRC)
+HEADERS = 80
+RC_HEADERS = 12 + 16 + 4 + 4
+
+
+def _name(kind, wanted):
+    if kind.knows(wanted["container"]) or kind.processes(wanted["cgroups"]):
+        raise Failure("this host has one of this name")
+    return "the name is free"
+
+
+def _needs(kind, wanted):
+    kind.expected(wanted)
+    return "it has what the container needs"
+
+
+def _address(each):
+    name = address.device(each)
+    if address.here(each):
+        raise Failure("this host has it already; remove it, or let it stay where it is")
+    return f"it goes to {name}"
+
+
+def _room(wanted):
+    free = thishost.room()
+    if free < wanted["bytes"]:
+        raise Failure(f"{free >> 20} MiB are free, the images need about "
+                      f"{wanted['bytes'] >> 20}")
+    return f"{free >> 20} MiB are free for {wanted['bytes'] >> 20}"
+
+
+def _memory(wanted):
+    free = thishost.memory()
+    if free < wanted["bytes"]:
+        raise Failure(f"{free >> 20} MiB are available, the container has "
+                      f"{wanted['bytes'] >> 20}")
+    return f"{free >> 20} MiB are available for {wanted['bytes'] >> 20}"
+
+
+def _processor(theirs, ours):
+    for name, what in (("machine", "architecture"), ("page", "page size")):
+        if theirs[name] != ours[name]:
+            raise Failure(f"{what} {theirs[name]} there, {ours[name]} here; no image crosses "
+                          "that")
+    missing = sorted(set(theirs["flags"].split()) - set(ours["flags"].split()))
+    if missing:
+        raise Mind("it lacks " + " ".join(missing) + ": a program that has found and uses "
+                   "it there dies here")
+    return "it has all that the source's has"
+
+
+def _clock(theirs, ours):
+    if ours["monotonic"] < theirs["monotonic"]:
+        raise Mind(f"CLOCK_MONOTONIC goes back by {theirs['monotonic'] - ours['monotonic']:.0f} "
+                   "s, for programs without a time namespace")
+    return "CLOCK_MONOTONIC does not go back"
+
+
+def _versions(theirs, ours, name):
+    if theirs[name] != ours[name]:
+        raise Mind(f"'{_first(ours[name])}' here, '{_first(theirs[name])}' there")
+    return _first(ours[name])
+
+
+def _first(text):
+    return (text.splitlines() or ["none"])[0]
+
+
+def _device(wanted):
+    """(RDMA device, network device) that it goes to"""
+    nets = {address.device(each) for each in wanted["addresses"]}
+    found = [each for each in rdma.links() if not nets or each[1] in nets]
+    if not found:
+        raise Failure("no RDMA device is on " + (", ".join(nets) or "this host")
+                      + "; 'rdma link add NAME type rxe netdev DEVICE'")
+    if len(found) > 1:
+        raise Mind(", ".join(each for each, _ in found) + ": which of them it goes to is "
+                   "decided at the restore; they are not looked at")
+    return found[0]
+
+
+def _taken(device, kind, numbers, wanted):
+    """Refuse what another has."""
+    for entry in rdma.resources(kind):
+        if entry["ifname"] == device and numbers(entry) in wanted:
+            raise Failure(f"{kind.upper()} {numbers(entry):#x} is taken by process "
+                          f"{entry.get('pid', '?')} ({entry.get('comm', '?')}); end that, "
+                          "or let the container have a device of its own")
+    return f"{len(wanted)} {kind.upper()}s, their numbers are free"
+
+
+def _mtu(net, wanted):
+    here = int(Path(f"/sys/class/net/{net}/mtu").read_text("ascii"))
+    best = max((each for each in (256, 512, 1024, 2048, 4096) if each <= here - HEADERS),
+               default=256)
+    if best < wanted:
+        raise Failure(f"MTU {here} allows a path MTU of {best}, its connections have {wanted}; "
+                      f"'ip link set {net} mtu {wanted + HEADERS}', at least")
+    return f"MTU {here}, path MTU {wanted or 'unknown'}"
+
+
+def _on_device(wanted, has):
+    try:
+        device, net = _device(wanted)
+    except Mind as error:
+        return [Finding("RDMA device", MIND, str(error))]
+    except Failure as error:
+        return [Finding("RDMA device", NO, str(error))]
+    return [examine(f"RDMA device {device}", _taken, device, "qp",
+                    lambda entry: entry["lqpn"], set(has["qps"])),
+            examine(f"RDMA device {device}", _taken, device, "mr",
+                    rdma.region, set(has["regions"])),
+            examine(f"network device {net}", _mtu, net, has["mtu"])]
+
+
+def _ping(partner, size):
+    done = subprocess.run(["ping", "-n", "-q", "-c", "2", "-i", "0.2", "-W", "2", "-M", "do",
+                           "-s", str(size), partner], check=False, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    match = re.search(r"(\d+) received", done.stdout)
+    return bool(match and int(match[1]))
+
+
+def _listens(partner):
+    """Whether its host does not refuse RoCE: one byte, which rxe drops."""
+    family = socket.AF_INET6 if ipaddress.ip_address(partner).version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as line:
+        line.settimeout(0.3)
+        line.connect((partner, ROCE_PORT))
+        line.send(b"\0")
+        try:
+            line.recv(1)
+        except TimeoutError:
+            pass
+
+
+def _partner(partner, mtu):
+    try:
+        _listens(partner)
+    except OSError as error:
+        if error.errno == errno.ECONNREFUSED:
+            raise Failure(f"its host refuses UDP port {ROCE_PORT} from here: no RoCE device, "
+                          "or a firewall") from None
+        # It may be moving itself.
+        raise Mind(f"it cannot be reached from here: {error.strerror}") from None
+    size = (mtu or 1024) + RC_HEADERS
+    if _ping(partner, size):
+        return f"{size} bytes get there"
+    if _ping(partner, 8):
+        raise Failure(f"packets with {size} bytes do not get there from here, small ones do; "
+                      "look for a smaller MTU on the way")
+    raise Mind("it does not answer to a ping from here; whether packets of full size get "
+               "there is not known")
+
+
+def _profile(has):
+    have = thishost.profiles()
+    name = has["profile"]
+    if name in ("", "unconfined") or have is None or name in have:
+        return name or "none"
+    raise Mind(f"{name}: it is not loaded here; if the runtime does not load it, the restore "
+               "fails")
+
+
+def findings(kind, wanted):
+    """wanted: as the source asks for, in expect and examine (hosts.py)"""
+    has = wanted["has"]
+    theirs, ours = has["facts"], thishost.facts(kind)
+    moving = {each.split("/")[0] for each in wanted["addresses"]}
+    return [
+        examine(f"container {wanted['container']}", _name, kind, wanted),
+        examine(kind.NAME, _needs, kind, wanted),
+        *(examine(f"address {each}", _address, each) for each in wanted["addresses"]),
+        examine(str(journal.DIR), _room, wanted),
+        examine("memory", _memory, wanted),
+        examine("processor", _processor, theirs, ours),
+        examine("clock", _clock, theirs, ours),
+        examine("criu", _versions, theirs, ours, "criu"),
+        examine(kind.NAME, _versions, theirs, ours, "runtime"),
+        examine("AppArmor profile", _profile, has),
+        *_on_device(wanted, has),
+        *(examine(f"partner {each}", _partner, each, has["mtu"])
+          for each in has["partners"] if each not in moving)]

@@ -1,0 +1,68 @@
+"""What a container has that its destination must be able to take, and whether it can leave.
+Nothing is stopped."""
+
+import os
+from pathlib import Path
+
+import objects
+import rdma
+import thishost
+from findings import NO, Finding, Mind, examine
+from journal import Failure
+
+
+def _here(pid):
+    """The driver knows only the first network namespace, and a restored task has no
+    capability in another user namespace."""
+    for name, what in (("user", "user"), ("net", "network")):
+        if os.readlink(f"/proc/{pid}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}"):
+            raise Failure(f"it has a {what} namespace of its own, in which RDMA cannot be "
+                          "restored; start it in that of the host")
+    return "its namespaces can be left"
+
+
+def look(pids):
+    """Findings: each thing of these processes"""
+    found = [each for each in (examine(f"process {pid}", _here, pid) for pid in pids)
+             if each.state == NO]
+    for entry in rdma.resources("cm_id"):
+        if entry.get("pid") in pids:
+            found.append(Finding(f"rdma_cm id of process {entry['pid']}", NO,
+                                 "it cannot be restored; have the program connect without "
+                                 "rdma_cm (perftest: no -R)"))
+    contexts = objects.contexts(pids)
+    if not contexts:
+        found.append(Finding("RDMA", NO, "the processes use none; move them without migros"))
+    try:
+        lib = objects.library()
+        found += [examine(str(each), objects.look, lib, each) for each in contexts]
+    except Mind as error:
+        found.append(examine("RDMA objects", _raise, error))
+    finally:
+        for each in contexts:
+            os.close(each.handle)
+    return found
+
+
+def _raise(error):
+    raise error
+
+
+def _profile(pid):
+    """Its AppArmor profile, without the mode"""
+    try:
+        text = Path(f"/proc/{pid}/attr/apparmor/current").read_text("utf-8").strip()
+    except OSError:
+        return ""
+    return text.rsplit(" (", 1)[0]
+
+
+def take(kind, pids):
+    """What a destination is asked for"""
+    qps = [entry for entry in rdma.resources("qp") if entry.get("pid") in pids]
+    regions = [entry for entry in rdma.resources("mr") if entry.get("pid") in pids]
+    return {"qps": [entry["lqpn"] for entry in qps],
+            "regions": [rdma.region(entry) for entry in regions],
+            "mtu": max((entry.get("drv_mig_mtu", 0) for entry in qps), default=0),
+            "partners": sorted({rdma.partner(entry) for entry in qps} - {None}),
+            "profile": _profile(pids[0]) if pids else "", "facts": thishost.facts(kind)}

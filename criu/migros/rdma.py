@@ -1,0 +1,44 @@
+"""What the drivers of this host show by the command rdma (docs/migration.md, "What can be
+seen")."""
+
+import json
+import subprocess
+
+from journal import Failure
+
+
+def _run(*words):
+    command = ["rdma", "-j", *words]
+    try:
+        done = subprocess.run(command, text=True, check=False, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    except FileNotFoundError:
+        raise Failure("rdma: it is not in the PATH; install iproute2") from None
+    try:
+        if done.returncode:
+            raise ValueError(done.stderr.strip() or f"exit status {done.returncode}")
+        return json.loads(done.stdout or "[]")
+    except ValueError as error:
+        raise Failure(f"'{' '.join(command)}': {error}") from None
+
+
+def resources(kind):
+    """All "qp", "mr" or "cm_id", with their details"""
+    return _run("-dd", "resource", "show", kind)
+
+
+def links():
+    """(RDMA device, network device) of this host"""
+    return [(each["ifname"], each["netdev"]) for each in _run("link", "show")
+            if "netdev" in each]
+
+
+def region(entry):
+    """The number of an MR: its keys are that, and a byte that may be any"""
+    return int(entry.get("rkey", "0"), 16) >> 8
+
+
+def partner(entry):
+    """The address of a QP's partner, None if the driver does not tell"""
+    gid = entry.get("drv_mig_partner")
+    return gid.removeprefix("::ffff:") if gid else None

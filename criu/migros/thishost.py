@@ -1,0 +1,143 @@
+"""What this host is, and whether migrations can begin or end here."""
+
+import functools
+import gzip
+import lzma
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import driver
+import gate
+import journal
+import objects
+from findings import Mind, examine
+from journal import Failure
+from runtimes import RUNTIMES
+
+PLUGIN = "rdma_plugin.so"
+
+
+@functools.cache
+def _output(*words):
+    """What a program prints, nothing if it fails"""
+    try:
+        done = subprocess.run(words, text=True, check=False, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except OSError:
+        return ""
+    return done.stdout.strip()
+
+
+def _driver():
+    driver.check()
+    path = _output("modinfo", "-n", "rdma_rxe")
+    how = {".xz": lzma.open, ".gz": gzip.open}.get(Path(path).suffix, open)
+    try:
+        with how(path, "rb") as file:
+            same = (driver.MODULE / "notes/.note.gnu.build-id").read_bytes() in file.read()
+    except OSError as error:
+        raise Mind(f"it is loaded; whether it is the one that the next boot loads is not "
+                   f"known: {error}") from None
+    if not same:
+        raise Mind(f"it is loaded, but the next boot loads another, {path}")
+    return f"{path} is loaded"
+
+
+def _library():
+    objects.library()
+    return "it has ibv_dump_context()"
+
+
+def _version(program):
+    """What a program says of itself, in its first line"""
+    path = shutil.which(program)
+    if not path:
+        raise Failure(f"{program}: it is not in the PATH; install it")
+    return (_output(path, "--version").splitlines() or ["?"])[0].removeprefix("Version: ")
+
+
+def _criu():
+    version = _version("criu")
+    top = Path(shutil.which("criu")).resolve().parent.parent
+    places = [Path(os.environ["CRIU_LIBS_DIR"])] if "CRIU_LIBS_DIR" in os.environ else [
+        top / "lib/criu", top / "usr/lib/criu", Path("/usr/lib/criu"),
+        *Path("/usr/lib").glob("*-linux-gnu/criu")]
+    if not any((place / PLUGIN).exists() for place in places):
+        raise Failure(f"its plugin {PLUGIN} is not in "
+                      f"{', '.join(map(str, places))}; install that of migros")
+    return version
+
+
+def _asks():
+    if not gate.installed():
+        raise Failure(f"criu would kill a container without asking; add the line "
+                      f"'action-script {gate.HOOK}'")
+    return "criu asks before it kills"
+
+
+def _runtimes():
+    found = [_version(name) for name in RUNTIMES if shutil.which(name)]
+    if not found:
+        raise Failure(f"none of {', '.join(RUNTIMES)} is in the PATH; install one")
+    return ", ".join(found)
+
+
+def _journal():
+    journal.DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not os.access(journal.DIR, os.W_OK):
+        raise Failure("it cannot be written; run migros as root")
+    return f"{room() >> 20} MiB are free"
+
+
+def findings():
+    """All that does not depend on a container"""
+    return [examine("driver rdma_rxe", _driver),
+            examine("libibverbs", _library),
+            examine("criu", _criu),
+            examine(gate.CONF, _asks),
+            examine("runtimes", _runtimes),
+            examine(str(journal.DIR), _journal)]
+
+
+def _first(path, start):
+    """What follows in the first line of a file that begins so"""
+    try:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                if line.startswith(start):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return ""
+
+
+def facts(kind):
+    """What the destination compares with its own; kind: the runtime"""
+    return {"page": os.sysconf("SC_PAGESIZE"), "machine": os.uname().machine,
+            "flags": _first("/proc/cpuinfo", "flags"),
+            "monotonic": time.monotonic(), "criu": _output("criu", "--version"),
+            "runtime": _output(kind.NAME, "--version")}
+
+
+def room():
+    """Bytes that are free for images"""
+    journal.DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stat = os.statvfs(journal.DIR)
+    return stat.f_bavail * stat.f_frsize
+
+
+def memory():
+    """Bytes that a container could have"""
+    return int(_first("/proc/meminfo", "MemAvailable").split()[0]) << 10
+
+
+def profiles():
+    """AppArmor profiles that are loaded, None without AppArmor"""
+    try:
+        text = Path("/sys/kernel/security/apparmor/profiles").read_text("utf-8")
+    except OSError:
+        return None
+    return {line.rsplit(" ", 1)[0] for line in text.splitlines()}
