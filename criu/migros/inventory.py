@@ -15,7 +15,11 @@ def _here(pid):
     """The driver knows only the first network namespace, and a restored task has no
     capability in another user namespace."""
     for name, what in (("user", "user"), ("net", "network")):
-        if os.readlink(f"/proc/{pid}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}"):
+        try:
+            theirs = os.readlink(f"/proc/{pid}/ns/{name}")
+        except FileNotFoundError:
+            return "it has ended"
+        if theirs != os.readlink(f"/proc/self/ns/{name}"):
             raise Failure(f"it has a {what} namespace of its own, in which RDMA cannot be "
                           "restored; start it in that of the host")
     return "its namespaces can be left"
