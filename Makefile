@@ -8,7 +8,7 @@ VARIANT ?= migros
 help:
 	@echo 'make tree      patched upstream trees in build/tree'
 	@echo 'make module    rdma_rxe.ko in build/ (VARIANT=stock|fixes|migros)'
-	@echo 'make debs      Debian packages of rdma-core and criu in build/debs'
+	@echo 'make debs      Debian packages in build/debs: driver, migros, rdma-core, criu'
 	@echo 'make image     disk image of the virtual machines'
 	@echo 'make test      all tests (TESTS="NAME..." for some: see tests/run -h)'
 	@echo 'make debug     some of them on a kernel with KASAN, lockdep and kmemleak (TESTS)'
@@ -44,7 +44,8 @@ debs:
 	@mkdir -p build/debs
 	@for name in rdma-core criu; do \
 		out=$$(scripts/debs $$name) && cp $$out/*.deb build/debs/ || exit 1; \
-	done; ls -1 build/debs/*.deb
+	done
+	@scripts/deb build/debs && ls -1 build/debs/*.deb
 
 image:
 	@scripts/image
