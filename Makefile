@@ -2,13 +2,14 @@
 
 VARIANT ?= migros
 
-.PHONY: help tree module debs image test debug conformance mutants kill soak fuzz sanitize grid perftest \
+.PHONY: help tree module debs packages image test debug conformance mutants kill soak fuzz sanitize grid perftest \
 	pairs instructions rdma-core demo containers backforth model hotpath check clean
 
 help:
 	@echo 'make tree      patched upstream trees in build/tree'
 	@echo 'make module    rdma_rxe.ko in build/ (VARIANT=stock|fixes|migros)'
 	@echo 'make debs      Debian packages in build/debs: driver, migros, rdma-core, criu'
+	@echo 'make packages  those of them that a host needs, installed in a clean Debian'
 	@echo 'make image     disk image of the virtual machines'
 	@echo 'make test      all tests (TESTS="NAME..." for some: see tests/run -h)'
 	@echo 'make debug     some of them on a kernel with KASAN, lockdep and kmemleak (TESTS)'
@@ -46,6 +47,9 @@ debs:
 		out=$$(scripts/debs $$name) && cp $$out/*.deb build/debs/ || exit 1; \
 	done
 	@scripts/deb build/debs && ls -1 build/debs/*.deb
+
+packages:
+	PACKAGES=all tests/run packages
 
 image:
 	@scripts/image

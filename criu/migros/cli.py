@@ -32,7 +32,7 @@ def migrate(options):
 def check(options):
     found = checks.check(options, connect(options))
     if options.json:
-        print(json.dumps([each.fields() for each in found], indent=1))
+        print(json.dumps([each._asdict() for each in found], indent=1))
     else:
         for each in found:
             print(each.line())

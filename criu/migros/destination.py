@@ -43,7 +43,7 @@ def expect(ident, wanted):
 def examine(_, wanted):
     """The same question before a migration, with all answers"""
     found = thishost.findings() + fits.findings(runtime(wanted["runtime"]), wanted)
-    return {"findings": [each.fields() for each in found]}
+    return {"findings": [each._asdict() for each in found]}
 
 
 def receive(ident, _):

@@ -1,6 +1,6 @@
 """What a check says of one thing: it is good, it will fail, or somebody should know."""
 
-from dataclasses import asdict, dataclass
+from collections import namedtuple
 
 from journal import Failure
 
@@ -13,20 +13,12 @@ class Mind(Exception):
     """A migration works, but not as everybody would expect."""
 
 
-@dataclass
-class Finding:
+class Finding(namedtuple("Finding", "subject state text host", defaults=[None])):
     """host is None for the one that asks."""
-    subject: str
-    state: str
-    text: str
-    host: str = None
 
     def line(self):
         where = f"{self.host}: " if self.host else ""
         return f"{self.state:5} {where}{self.subject}: {self.text}"
-
-    def fields(self):
-        return asdict(self)
 
 
 def examine(subject, function, *arguments):

@@ -86,8 +86,7 @@ def _runtimes():
 
 
 def _journal():
-    journal.DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not os.access(journal.DIR, os.W_OK):
+    if not os.access(_place(), os.W_OK):
         raise Failure("it cannot be written; run migros as root")
     return f"{room() >> 20} MiB are free"
 
@@ -122,10 +121,17 @@ def facts(kind):
             "runtime": _output(kind.NAME, "--version")}
 
 
+def _place():
+    """Where the journal is, or will be made"""
+    place = journal.DIR
+    while not place.exists():
+        place = place.parent
+    return place
+
+
 def room():
     """Bytes that are free for images"""
-    journal.DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-    stat = os.statvfs(journal.DIR)
+    stat = os.statvfs(_place())
     return stat.f_bavail * stat.f_frsize
 
 
