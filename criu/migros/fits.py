@@ -1,25 +1,18 @@
 """Whether this host can take a container of another, as far as can be known before that is
 stopped."""
 
-import errno
-import ipaddress
-import re
-import socket
-import subprocess
 from pathlib import Path
 
 import address
 import journal
+import partners
 import rdma
 import thishost
 from findings import MIND, NO, Finding, Mind, examine
 from journal import Failure
 
-ROCE_PORT = 4791
-# What rxe leaves for headers in the MTU of a network device, and in a packet of an RC QP
-# the most that is behind the UDP header beside the payload (BTH, RETH, ImmDt, ICRC)
+# What rxe leaves for headers in the MTU of a network device
 HEADERS = 80
-RC_HEADERS = 12 + 16 + 4 + 4
 
 
 def _name(kind, wanted):
@@ -40,20 +33,11 @@ def _address(each):
     return f"it goes to {name}"
 
 
-def _room(wanted):
-    free = thishost.room()
-    if free < wanted["bytes"]:
-        raise Failure(f"{free >> 20} MiB are free, the images need about "
-                      f"{wanted['bytes'] >> 20}")
-    return f"{free >> 20} MiB are free for {wanted['bytes'] >> 20}"
-
-
-def _memory(wanted):
-    free = thishost.memory()
-    if free < wanted["bytes"]:
-        raise Failure(f"{free >> 20} MiB are available, the container has "
-                      f"{wanted['bytes'] >> 20}")
-    return f"{free >> 20} MiB are available for {wanted['bytes'] >> 20}"
+def _enough(has, wanted):
+    free, need = has() >> 20, wanted["bytes"] >> 20
+    if free < need:
+        raise Failure(f"{free} MiB are free, the container has about {need}; make room")
+    return f"{free} MiB are free for {need}"
 
 
 def _processor(theirs, ours):
@@ -132,46 +116,6 @@ def _on_device(wanted, has):
             examine(f"network device {net}", _mtu, net, has["mtu"])]
 
 
-def _ping(partner, size):
-    done = subprocess.run(["ping", "-n", "-q", "-c", "2", "-i", "0.2", "-W", "2", "-M", "do",
-                           "-s", str(size), partner], check=False, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    match = re.search(r"(\d+) received", done.stdout)
-    return bool(match and int(match[1]))
-
-
-def _listens(partner):
-    """Whether its host does not refuse RoCE: one byte, which rxe drops."""
-    family = socket.AF_INET6 if ipaddress.ip_address(partner).version == 6 else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as line:
-        line.settimeout(0.3)
-        line.connect((partner, ROCE_PORT))
-        line.send(b"\0")
-        try:
-            line.recv(1)
-        except TimeoutError:
-            pass
-
-
-def _partner(partner, mtu):
-    try:
-        _listens(partner)
-    except OSError as error:
-        if error.errno == errno.ECONNREFUSED:
-            raise Failure(f"its host refuses UDP port {ROCE_PORT} from here: no RoCE device, "
-                          "or a firewall") from None
-        # It may be moving itself.
-        raise Mind(f"it cannot be reached from here: {error.strerror}") from None
-    size = (mtu or 1024) + RC_HEADERS
-    if _ping(partner, size):
-        return f"{size} bytes get there"
-    if _ping(partner, 8):
-        raise Failure(f"packets with {size} bytes do not get there from here, small ones do; "
-                      "look for a smaller MTU on the way")
-    raise Mind("it does not answer to a ping from here; whether packets of full size get "
-               "there is not known")
-
-
 def _profile(has):
     have = thishost.profiles()
     name = has["profile"]
@@ -190,13 +134,12 @@ def findings(kind, wanted):
         examine(f"container {wanted['container']}", _name, kind, wanted),
         examine(kind.NAME, _needs, kind, wanted),
         *(examine(f"address {each}", _address, each) for each in wanted["addresses"]),
-        examine(str(journal.DIR), _room, wanted),
-        examine("memory", _memory, wanted),
+        examine(str(journal.DIR), _enough, thishost.room, wanted),
+        examine("memory", _enough, thishost.memory, wanted),
         examine("processor", _processor, theirs, ours),
         examine("clock", _clock, theirs, ours),
         examine("criu", _versions, theirs, ours, "criu"),
         examine(kind.NAME, _versions, theirs, ours, "runtime"),
         examine("AppArmor profile", _profile, has),
         *_on_device(wanted, has),
-        *(examine(f"partner {each}", _partner, each, has["mtu"])
-          for each in has["partners"] if each not in moving)]
+        *partners.findings([each for each in has["partners"] if each not in moving], has)]

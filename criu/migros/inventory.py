@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 
 import objects
+import partners
 import rdma
 import thishost
-from findings import NO, Finding, Mind, examine
+from findings import MIND, NO, Finding, Mind, examine
 from journal import Failure
 
 
@@ -41,15 +42,11 @@ def look(pids):
         lib = objects.library()
         found += [examine(str(each), objects.look, lib, each) for each in contexts]
     except Mind as error:
-        found.append(examine("RDMA objects", _raise, error))
+        found.append(Finding("RDMA objects", MIND, str(error)))
     finally:
         for each in contexts:
             os.close(each.handle)
     return found
-
-
-def _raise(error):
-    raise error
 
 
 def _profile(pid):
@@ -65,8 +62,9 @@ def take(kind, pids):
     """What a destination is asked for"""
     qps = [entry for entry in rdma.resources("qp") if entry.get("pid") in pids]
     regions = [entry for entry in rdma.resources("mr") if entry.get("pid") in pids]
+    others = sorted({rdma.partner(entry) for entry in qps} - {None})
     return {"qps": [entry["lqpn"] for entry in qps],
-            "regions": [rdma.region(entry) for entry in regions],
+            "regions": [rdma.region(entry) for entry in regions if "rkey" in entry],
             "mtu": max((entry.get("drv_mig_mtu", 0) for entry in qps), default=0),
-            "partners": sorted({rdma.partner(entry) for entry in qps} - {None}),
+            "partners": others, "refusing": partners.refusing(others),
             "profile": _profile(pids[0]) if pids else "", "facts": thishost.facts(kind)}

@@ -1,6 +1,7 @@
 """What the drivers of this host show by the command rdma (docs/migration.md, "What can be
 seen")."""
 
+import ipaddress
 import json
 import subprocess
 
@@ -35,10 +36,12 @@ def links():
 
 def region(entry):
     """The number of an MR: its keys are that, and a byte that may be any"""
-    return int(entry.get("rkey", "0"), 16) >> 8
+    return int(entry["rkey"], 16) >> 8 if "rkey" in entry else None
 
 
 def partner(entry):
     """The address of a QP's partner, None if the driver does not tell"""
-    gid = entry.get("drv_mig_partner")
-    return gid.removeprefix("::ffff:") if gid else None
+    if "drv_mig_partner" not in entry:
+        return None
+    gid = ipaddress.IPv6Address(entry["drv_mig_partner"])
+    return str(gid.ipv4_mapped or gid)

@@ -53,10 +53,9 @@ def _library():
 
 def _version(program):
     """What a program says of itself, in its first line"""
-    path = shutil.which(program)
-    if not path:
+    if not shutil.which(program):
         raise Failure(f"{program}: it is not in the PATH; install it")
-    return (_output(path, "--version").splitlines() or ["?"])[0].removeprefix("Version: ")
+    return (_output(program, "--version").splitlines() or ["?"])[0].removeprefix("Version: ")
 
 
 def _criu():
