@@ -1,4 +1,7 @@
-"""Hosts change between the driver of the distribution and ours, without a reboot."""
+"""Hosts change between the driver of the distribution and ours, without a reboot.
+
+VARIANT: another build than "migros", a word or a directory of scripts/module.
+"""
 
 import os
 import subprocess
@@ -20,7 +23,8 @@ def testbed(*words):
 
 def prepare(*hosts):
     """They can load ours afterwards."""
-    built = subprocess.run([TOP / "scripts" / "module", "migros"], check=True,
+    variant = os.environ.get("VARIANT", "migros")
+    built = subprocess.run([TOP / "scripts" / "module", variant], check=True,
                            stdout=subprocess.PIPE, text=True).stdout.strip()
     for host in hosts:
         testbed("copy", f"{built}/rdma_rxe.ko", f"{host}:/tmp/rdma_rxe.ko")
