@@ -88,8 +88,9 @@ fill() { hostexec "$1" "dd if=/dev/zero of=/var/lib/migros/full bs=4k 2>/dev/nul
 
 # migrate: in the background, as "$command"; its output in h1:/tmp/said
 migrate() {
-	hostexec -t 400 h1 "rm -f /tmp/status
-		$migros migrate --remote '$migros' --timeout ${1:-60} \
+	# Not in the background: halted() must not see that of an earlier one.
+	hostexec h1 "rm -f /tmp/status"
+	hostexec -t 400 h1 "$migros migrate --remote '$migros' --timeout ${1:-60} \
 		--keep-ip 10.77.0.1 --copy $out $container fd77::2 >/tmp/said 2>&1; echo \$? >/tmp/status" &
 	command=$!
 }
