@@ -26,7 +26,10 @@ def connect(options):
 
 
 def migrate(options):
+    if options.dry_run:
+        return check(options)
     source.migrate(options, connect(options)(options.host))
+    return 0
 
 
 def check(options):
@@ -108,8 +111,9 @@ def parse(words):
     sub = verbs.add_parser("migrate", help="move a container to another host")
     sub.add_argument("container")
     sub.add_argument("host", help="where ssh gets to as root, or as a user with sudo")
+    sub.add_argument("--dry-run", action="store_true", help="do as check does")
     move(sub)
-    sub.set_defaults(run=migrate)
+    sub.set_defaults(run=migrate, json=False)
 
     sub = verbs.add_parser("recover", help="finish or abandon a migration")
     sub.add_argument("id", nargs="?", help="the only one, if it is not given")

@@ -18,7 +18,7 @@ _migros() {
 	else
 		case $verb/$word in
 		check/-*) choices="$move --json" ;;
-		migrate/-*) choices=$move ;;
+		migrate/-*) choices="$move --dry-run" ;;
 		recover/-*) choices="--back --to --source-is-gone --believe-images --rsh --remote --timeout" ;;
 		status/*) choices="--connections --all --json" ;;
 		check/* | migrate/*)
