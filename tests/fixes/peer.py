@@ -310,6 +310,8 @@ def retry_before_bind(peer):
     peer.victim.post(opcode="SEND", ident=2, length=64)
     peer.victim.bind(offset=4096, length=8192)
     try:
+        while peer.receive(0.01)[0] is not None:
+            pass  # the bind may have been slow
         peer.wanted(SEND_ONLY, PSN)
         peer.wanted(SEND_ONLY, PSN)
         peer.ack(PSN)

@@ -30,7 +30,7 @@ def mapped(address):
 
 
 class Victim:
-    def setup(self, local, remote, psn, peer_psn, timeout=14, retry=7,
+    def setup(self, local, remote, psn, peer_psn, timeout=17, retry=7,
               rd_atomic=8, extended=False, reliable=True):
         """Make a QP that is connected to QP 0x77 of the peer."""
         self.context = Context(name="rxe0")
