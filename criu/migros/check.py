@@ -5,6 +5,7 @@ import os
 import address
 import inventory
 import journal
+import supervisor
 import thishost
 from findings import NO, Finding, examine
 from journal import Failure
@@ -77,6 +78,7 @@ def check(options, connect):
         return [*found, Finding(f"container {name}", NO,
                                 str(error).removeprefix(f"container {name}: "))]
     found.append(examine(f"container {known['container']}", _holder, known["container"]))
+    found.append(examine("supervisor", supervisor.look, known.get("restart", ""), known["pid"]))
     found += inventory.look(kind.processes(known["cgroups"]))
     if options.host:
         found += _there(kind, known, connect(options.host))

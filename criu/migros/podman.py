@@ -56,6 +56,7 @@ class Podman(Runtime):
         cid = found["Id"]
         cgroups = [f"libpod-{cid}", f"libpod-{cid}.scope"]
         return {"container": found["Name"], "cid": cid, "pid": found["State"]["Pid"],
+                "restart": found["HostConfig"]["RestartPolicy"]["Name"],
                 "image": found["Image"], "static": found["StaticDir"],
                 "binds": [mount["Source"] for mount in found["Mounts"]
                           if mount["Type"] == "bind"],

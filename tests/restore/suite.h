@@ -48,7 +48,7 @@ struct test {
 /* Of each file; they end with one without a name */
 extern const struct test trip_tests[], record_tests[], order_tests[],
 	lease_tests[], event_tests[], call_tests[], process_tests[],
-	device_tests[], version_tests[], many_tests[];
+	device_tests[], version_tests[], many_tests[], few_tests[];
 
 extern const struct test *this_test;
 extern uint32_t case_type;		/* of its types, or 0 */
