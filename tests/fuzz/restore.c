@@ -18,9 +18,8 @@
 #include <unistd.h>
 #include <infiniband/verbs.h>
 
-#include "../../drivers/infiniband/sw/rxe/rxe_mig_uapi.h"
+#include "mutate.h"
 
-#define MAX_RECORDS	256
 #define MAX_IMAGES	64
 #define MAX_HANDLES	1024
 
@@ -30,27 +29,7 @@ static struct image {
 	size_t len;
 } images[MAX_IMAGES];
 
-/* A record is a copy, so that its neighbours are not read by mistake. */
-struct record {
-	uint8_t *data;
-	size_t len;
-};
-
-static uint64_t state;
 static uint64_t good[2], bad[2][134];
-
-static uint64_t draw(void)
-{
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return state;
-}
-
-static uint64_t below(uint64_t limit)
-{
-	return limit ? draw() % limit : 0;
-}
 
 static void *allocate(void *old, size_t len)
 {
@@ -112,109 +91,6 @@ static void map_memory(const struct image *image)
 	}
 }
 
-/* An image has one record at least, that of the context. */
-static unsigned int split(const struct image *image, struct record *records)
-{
-	const struct rxe_mig_hdr *hdr = (void *)image->data;
-	const uint8_t *at = image->data + hdr->hdr_len;
-	unsigned int n = 0;
-
-	do {
-		records[n].len = ((const struct rxe_mig_rec *)at)->len;
-		records[n].data = allocate(NULL, records[n].len);
-		memcpy(records[n].data, at, records[n].len);
-		at += records[n++].len;
-	} while (at < image->data + image->len && n != MAX_RECORDS);
-	return n;
-}
-
-static uint64_t interesting(void)
-{
-	static const uint64_t values[] = {
-		0, 1, 2, 3, 4, 7, 8, 16, 31, 32, 63, 64, 127, 128, 255, 256,
-		4095, 4096, 65535, 65536, 0x7fffff, 0x800000, 0xffffff,
-		0x7fffffff, 0x80000000, 0xffffffff, 0x7fffffffffffffff,
-		0x8000000000000000, 0xffffffffffffffff,
-	};
-
-	switch (below(3)) {
-	case 0:
-		return values[below(sizeof(values) / sizeof(*values))];
-	case 1:
-		return 1ull << below(64);
-	}
-	return draw();
-}
-
-/* One field of a record, a number more often than not */
-static void mutate_field(struct record *r)
-{
-	static const unsigned int sizes[] = { 1, 2, 4, 4, 4, 4, 8, 8 };
-	unsigned int size = sizes[below(8)];
-	uint64_t value = interesting(), old = 0;
-	size_t fixed, at;
-
-	/* The fixed part first: the contents of rings are long. */
-	fixed = below(4) ? 512 : r->len;
-	if (fixed > r->len)
-		fixed = r->len;
-	/* Types other than their own are for mutate_order(). */
-	at = (sizeof(uint32_t) + below(fixed - sizeof(uint32_t))) & -size;
-	if (at + size > r->len)
-		return;
-	if (!below(3)) {
-		memcpy(&old, r->data + at, size);
-		value = old + (below(2) ? 1 : -1);
-	}
-	memcpy(r->data + at, &value, size);
-}
-
-static void mutate_length(struct record *r)
-{
-	struct rxe_mig_rec *rec;
-	size_t len = below(2) ? below(r->len + 64) : (r->len & -8) - 8;
-
-	if (len < sizeof(*rec))
-		len = sizeof(*rec);
-	r->data = allocate(r->data, len);
-	if (len > r->len)
-		memset(r->data + r->len, 0xa5, len - r->len);
-	r->len = len;
-	rec = (void *)r->data;
-	if (below(4))
-		rec->len = len;
-}
-
-static unsigned int mutate_order(struct record *records, unsigned int n)
-{
-	unsigned int a = below(n), b = below(n);
-	struct record swap = records[a];
-
-	switch (below(4)) {
-	case 0:
-		records[a] = records[b];
-		records[b] = swap;
-		break;
-	case 1:
-		if (n == 1)
-			break;
-		free(records[a].data);
-		memmove(&records[a], &records[a + 1],
-			(n - a - 1) * sizeof(*records));
-		return n - 1;
-	case 2:
-		if (n == MAX_RECORDS)
-			break;
-		records[n].len = records[a].len;
-		records[n].data = allocate(NULL, records[a].len);
-		memcpy(records[n].data, records[a].data, records[a].len);
-		return n + 1;
-	default:
-		((struct rxe_mig_rec *)records[a].data)->type = below(12);
-	}
-	return n;
-}
-
 /*
  * To place a handle takes an object for each one below it: a high one is slow, and
  * nothing else is learned from it.
@@ -228,29 +104,6 @@ static void low_handles(struct record *r)
 	if (rec->type == RXE_MIG_REC_CONTEXT && r->len >= sizeof(*ctx) &&
 	    ctx->max_handle != RXE_MIG_NONE)
 		ctx->max_handle %= MAX_HANDLES;
-}
-
-static unsigned int mutate(struct record *records, unsigned int n)
-{
-	unsigned int i, count = 1 + below(6);
-
-	for (i = 0; i != count; i++) {
-		struct record *r = &records[below(n)];
-
-		switch (below(10)) {
-		case 0:
-			mutate_length(r);
-			break;
-		case 1:
-			n = mutate_order(records, n);
-			break;
-		default:
-			mutate_field(r);
-		}
-	}
-	for (i = 0; i != n; i++)
-		low_handles(&records[i]);
-	return n;
 }
 
 /* One step; what it made is in args */
@@ -348,7 +201,7 @@ static unsigned int restore(struct ibv_device *device,
 		if (rec->type == RXE_MIG_REC_CQ && num_channels &&
 		    records[i].len >= sizeof(struct rxe_mig_cq) &&
 		    ((const struct rxe_mig_cq *)rec)->channel != RXE_MIG_NONE)
-			args.fd = channels[below(num_channels)];
+			args.fd = channels[mutate_below(num_channels)];
 		failed += !!step_anyhow(ctx, image, &records[i],
 					IBV_RESTORE_CREATE, &args);
 		if (rec->type == RXE_MIG_REC_CHANNEL ||
@@ -407,33 +260,33 @@ int main(int argc, char **argv)
 			"no device\n");
 		return 2;
 	}
-	state = strtoull(argv[2], NULL, 0) * 2 + 1;
+	mutate_seed(strtoull(argv[2], NULL, 0));
 	for (i = 3; i != (unsigned int)argc && num != MAX_IMAGES; i++)
 		load(&images[num++], argv[i]);
 	for (i = 0; i != num; i++)
 		map_memory(&images[i]);
 
 	for (end = time(NULL) + atoi(argv[1]); time(NULL) < end; rounds++) {
-		k = below(num);
-		n = split(&images[k], records);
-		n = mutate(records, n);
+		k = mutate_below(num);
+		n = mutate_split(images[k].data, images[k].len, records);
+		n = mutate_records(records, n);
+		for (i = 0; i != n; i++)
+			low_handles(&records[i]);
 		restore(list[0], &images[k], records, n);
-		for (k = 0; k != n; k++)
-			free(records[k].data);
+		mutate_free(records, n);
 	}
 	report("create", 0);
 	report("refill", 1);
 	printf("# %lu of %lu contexts came to life\n", live, rounds);
 	for (i = 0; i != num; i++) {
-		n = split(&images[i], records);
+		n = mutate_split(images[i].data, images[i].len, records);
 		k = restore(list[0], &images[i], records, n);
 		if (k) {
 			printf("# %s: %u steps of %u records fail\n",
 			       images[i].name, k, n);
 			status = 1;
 		}
-		for (k = 0; k != n; k++)
-			free(records[k].data);
+		mutate_free(records, n);
 	}
 	printf("%sok - %lu mutated images, seed %s\n", status ? "not " : "",
 	       rounds, argv[2]);
