@@ -65,6 +65,16 @@ def _versions(theirs, ours, name):
     return _first(ours[name])
 
 
+def _format(theirs, ours, name, what):
+    """All older ones are read here, no newer one."""
+    if theirs[name] is None or ours[name] is None:
+        raise Mind(f"which version of {name} is written there and read here is not known")
+    if theirs[name] > ours[name]:
+        raise Failure(f"{name} are of version {theirs[name]} there, {ours[name]} is the newest "
+                      f"that is read here; install the same {what} here as there")
+    return f"version {theirs[name]} is read here"
+
+
 def _first(text):
     return (text.splitlines() or ["none"])[0]
 
@@ -139,6 +149,8 @@ def findings(kind, wanted):
         examine("processor", _processor, theirs, ours),
         examine("clock", _clock, theirs, ours),
         examine("criu", _versions, theirs, ours, "criu"),
+        examine("snapshots", _format, theirs, ours, "snapshots", "rdma_rxe and libibverbs"),
+        examine("images", _format, theirs, ours, "images", "criu with its plugin"),
         examine(kind.NAME, _versions, theirs, ours, "runtime"),
         examine("AppArmor profile", _profile, has),
         *_on_device(wanted, has),

@@ -30,6 +30,11 @@ def library():
         lib.ibv_dump_context.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_int),
                                          ctypes.c_char_p, ctypes.c_size_t]
         lib.ibv_import_device.restype = ctypes.c_void_p
+        lib.ibv_get_device_list.restype = ctypes.POINTER(ctypes.c_void_p)
+        lib.ibv_free_device_list.argtypes = [ctypes.POINTER(ctypes.c_void_p)]
+        lib.ibv_open_device.argtypes = [ctypes.c_void_p]
+        lib.ibv_open_device.restype = ctypes.c_void_p
+        lib.ibv_close_device.argtypes = [ctypes.c_void_p]
     except OSError as error:
         raise Mind(f"it cannot be loaded: {error}; criu needs it, too") from None
     except AttributeError:
@@ -146,3 +151,28 @@ def look(lib, context):
         raise Failure("the driver of the device cannot migrate; only rdma_rxe of migros can")
     raise Failure(f"its objects cannot be looked at: {os.strerror(status)}; run migros as "
                   "root of the host, and wait for other dumps to end")
+
+
+def version():
+    """Of the snapshots that driver and library of this host write, the newest they read; None
+    if there is no device that could tell"""
+    try:
+        lib = library()
+    except Mind:
+        return None
+    number = ctypes.c_int(0)
+    devices = lib.ibv_get_device_list(ctypes.byref(number))
+    found = None
+    for each in range(number.value):
+        context = lib.ibv_open_device(devices[each])
+        if not context:
+            continue
+        buffer = ctypes.create_string_buffer(REFUSAL.size)
+        # Too small for any: it gets the header.
+        if lib.ibv_dump_context(context, None, buffer, REFUSAL.size) == errno.ENOSPC:
+            found = HEADER.unpack_from(buffer)[1]
+        lib.ibv_close_device(context)
+        if found is not None:
+            break
+    lib.ibv_free_device_list(devices)
+    return found

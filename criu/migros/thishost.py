@@ -4,6 +4,7 @@ import functools
 import gzip
 import lzma
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -58,16 +59,29 @@ def _version(program):
     return (_output(program, "--version").splitlines() or ["?"])[0].removeprefix("Version: ")
 
 
-def _criu():
-    version = _version("criu")
-    top = Path(shutil.which("criu")).resolve().parent.parent
+def _plugin():
+    """(criu's plugin, None if there is none; where it could be)"""
+    top = Path(shutil.which("criu") or "/usr/sbin/criu").resolve().parent.parent
     places = [Path(os.environ["CRIU_LIBS_DIR"])] if "CRIU_LIBS_DIR" in os.environ else [
         top / "lib/criu", top / "usr/lib/criu", Path("/usr/lib/criu"),
         *Path("/usr/lib").glob("*-linux-gnu/criu")]
-    if not any((place / PLUGIN).exists() for place in places):
+    return next((place / PLUGIN for place in places if (place / PLUGIN).exists()), None), places
+
+
+def _criu():
+    version = _version("criu")
+    plugin, places = _plugin()
+    if not plugin:
         raise Failure(f"its plugin {PLUGIN} is not in "
                       f"{', '.join(map(str, places))}; install that of migros")
     return version
+
+
+def _images():
+    """The version of images that criu's plugin writes, the newest it reads; None without"""
+    plugin, _ = _plugin()
+    found = plugin and re.search(rb"rdma_plugin images (\d+);", plugin.read_bytes())
+    return int(found[1]) if found else None
 
 
 def _asks():
@@ -117,7 +131,8 @@ def facts(kind):
     return {"page": os.sysconf("SC_PAGESIZE"), "machine": os.uname().machine,
             "flags": _first("/proc/cpuinfo", "flags"),
             "monotonic": time.monotonic(), "criu": _output("criu", "--version"),
-            "runtime": _output(kind.NAME, "--version")}
+            "runtime": _output(kind.NAME, "--version"),
+            "snapshots": objects.version(), "images": _images()}
 
 
 def _place():

@@ -25,6 +25,7 @@
 #define RDMA_FILES_IMG	 "rdma-files.img"
 #define RDMA_STATE_IMG	 "rdma-state.img"
 #define RDMA_CONTEXT_IMG "rdma-context-%u.img"
+/* A literal: rdma_plugin.c shows it in the file, too */
 #define RDMA_IMG_VERSION 1
 
 /* verbs.c: libibverbs, loaded when the first RDMA file is met */
