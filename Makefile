@@ -73,8 +73,8 @@ conformance:
 	PASSES=all ID='$(ID)' tests/run conformance
 
 mutants:
-	tests/mutants/run
-	tests/migros/mutants/run
+	tests/mutants/run; status=$$?; \
+		tests/migros/mutants/run || status=$$?; exit $$status
 
 soak:
 	MIGRATIONS=$(or $(MIGRATIONS),1000) SEED=$(SEED) tests/run soak/verbs

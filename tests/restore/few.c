@@ -102,5 +102,5 @@ const struct test few_tests[] = {
 	{ "few: system calls of a restored QP", c_restore, .arg = &shared },
 	{ "few: system calls of a restored QP that has a CQ of its own",
 	  c_restore, .arg = &own },
-	{ }
+	{}
 };
