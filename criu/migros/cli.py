@@ -8,17 +8,20 @@ import admit as admission
 import check as checks
 import connections
 import destination
+import differences
 import hosts
+import images
 import journal
 import recovery
+import show
 import source
 from findings import NO
 from journal import Failure
 from runtimes import RUNTIMES
 
-EPILOG = """exit status: 0 it is done; 1 it failed, and the container runs on; 2 wrong use;
-3 the container is an image, "migros recover" finishes; 4 somebody has to look; 130 a
-signal came, and the container runs on"""
+EPILOG = """exit status: 0 it is done; 1 it failed, and the container runs on, or images differ;
+2 wrong use, or an image that cannot be read; 3 the container is an image, "migros recover"
+finishes; 4 somebody has to look; 130 a signal came, and the container runs on"""
 
 
 def connect(options):
@@ -67,6 +70,32 @@ def status(options):
     for each in found:
         print(f"{each['id']}  {each['role']:11}  {each['state']:11}  "
               f"{each['container']}  {each.get('peer', '')}".rstrip())
+
+
+def _load(name):
+    try:
+        return images.load(name)
+    except OSError as error:
+        raise Failure(f"{name}: {error}", 2) from None
+
+
+def inspect(options):
+    found = _load(options.image)
+    if options.json:
+        print(json.dumps(show.json(found), indent=1))
+        return
+    for each in show.lines(found, options.verbose):
+        print(each)
+
+
+def diff(options):
+    found = differences.differences(_load(options.image), _load(options.other))
+    if options.json:
+        print(json.dumps(found, indent=1))
+    else:
+        for each in found:
+            print(differences.line(each))
+    return int(bool(found))
 
 
 def forget(options):
@@ -133,6 +162,19 @@ def parse(words):
     sub.add_argument("--all", action="store_true", help="the others, too")
     sub.add_argument("--json", action="store_true")
     sub.set_defaults(run=status)
+
+    sub = verbs.add_parser("inspect", help="what is in an image, and what a destination needs")
+    sub.add_argument("image", help="a directory of criu's images, an archive of podman, or "
+                     "the ID of a migration")
+    sub.add_argument("-v", "--verbose", action="store_true", help="each object, too")
+    sub.add_argument("--json", action="store_true")
+    sub.set_defaults(run=inspect)
+
+    sub = verbs.add_parser("diff", help="what two images of a container differ in")
+    sub.add_argument("image")
+    sub.add_argument("other")
+    sub.add_argument("--json", action="store_true")
+    sub.set_defaults(run=diff)
 
     sub = verbs.add_parser("forget", help="remove what is known of a migration that has "
                            "ended: the container may be started here again")
