@@ -2,6 +2,7 @@
 large, so it is passed over."""
 
 import gzip
+import os
 import re
 import shutil
 import subprocess
@@ -33,7 +34,7 @@ class _Counted:
 def _unzstd(path):
     if not shutil.which("zstd"):
         raise Failure(f"{path}: it is compressed by zstd, which is not in the PATH; install "
-                      "zstd", 2)
+                      "zstd")
     with subprocess.Popen(["zstd", "-dcq", "--", path], stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
@@ -46,42 +47,47 @@ def _unzstd(path):
         raise EOFError(said or f"zstd: exit status {process.returncode}")
 
 
-def _opened(path):
+def _wanted(tar):
+    """{directory: {name: bytes}}, and where the archive ends at the earliest"""
+    found = {}
+    for member in tar:
+        place, _, name = member.name.rpartition("/")
+        if member.isreg() and WANTED.fullmatch(name):
+            found.setdefault(place, {})[name] = tar.extractfile(member).read()
+    return found, tar.offset + 2 * tarfile.BLOCKSIZE
+
+
+def _packed(stream):
+    counted = _Counted(stream)
+    with tarfile.open(fileobj=counted, mode="r|") as tar:
+        found, end = _wanted(tar)
+    while counted.read(1 << 20):
+        pass
+    return found, end, counted.count
+
+
+def _any(path):
     with open(path, "rb") as file:
         start = file.read(4)
-    if start.startswith(GZIP):
-        return gzip.open(path)
-    return _unzstd(path) if start == ZSTD else open(path, "rb")
-
-
-def _read(path):
-    """{directory: {name: bytes}}"""
-    found = {}
-    with _opened(path) as plain:
-        counted = _Counted(plain)
-        with tarfile.open(fileobj=counted, mode="r|") as tar:
-            for member in tar:
-                place, _, name = member.name.rpartition("/")
-                if member.isreg() and WANTED.fullmatch(name):
-                    found.setdefault(place, {})[name] = tar.extractfile(member).read()
-            end = tar.offset + 2 * tarfile.BLOCKSIZE
-        while counted.read(1 << 20):
-            pass
-    if counted.count < end:
-        raise EOFError
-    return found
+    if start.startswith(GZIP) or start == ZSTD:
+        with gzip.open(path) if start != ZSTD else _unzstd(path) as stream:
+            return _packed(stream)
+    with tarfile.open(path, "r:") as tar:
+        return *_wanted(tar), os.path.getsize(path)
 
 
 def read(path):
     """{name: bytes} of the directory that has images of RDMA; empty if none has"""
     try:
-        found = {place: files for place, files in _read(path).items() if "rdma.img" in files}
+        found, end, length = _any(path)
+        if length < end:
+            raise EOFError("it is cut off")
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError,
             OverflowError) as error:
-        raise Failure(f"{path}: it is neither a directory of images, nor a whole archive"
-                      f"{f': {error}' if str(error) else ''}; was it copied to its end?",
-                      2) from None
+        raise Failure(f"{path}: it is neither a directory of images, nor a whole archive: "
+                      f"{error}; was it copied to its end?") from None
+    found = {place: files for place, files in found.items() if "rdma.img" in files}
     if len(found) > 1:
         raise Failure(f"{path}: images are in {', '.join(sorted(found))}; unpack it, and name "
-                      "one of them", 2)
+                      "one of them")
     return found.popitem()[1] if found else {}

@@ -73,10 +73,13 @@ def status(options):
 
 
 def _load(name):
+    """diff has 1 for another purpose."""
     try:
         return images.load(name)
+    except Failure as error:
+        raise Failure(str(error), 2) from None
     except OSError as error:
-        raise Failure(f"{name}: {error}", 2) from None
+        raise Failure(f"{error.filename or name}: {error.strerror or error}", 2) from None
 
 
 def inspect(options):

@@ -7,7 +7,7 @@ _migros() {
 	local verb=${COMP_WORDS[1]} move="--runtime --keep-ip --copy --rsh --remote --timeout" choices=
 
 	if [ "$COMP_CWORD" = 1 ]; then
-		choices="check migrate recover status forget"
+		choices="check migrate recover status inspect diff forget"
 	elif [ "$before" = --runtime ]; then
 		choices="runc podman"
 	elif [ "$before" = --keep-ip ]; then
@@ -28,6 +28,13 @@ _migros() {
 				mapfile -t COMPREPLY < <(compgen -A hostname -- "$word")
 				return
 			fi
+			;;
+		inspect/-*) choices="--verbose --json" ;;
+		diff/-*) choices="--json" ;;
+		inspect/* | diff/*)
+			mapfile -t COMPREPLY < <(compgen -f -- "$word"; compgen -W "$(migros status --all \
+				2>/dev/null | awk '{ print $1 }')" -- "$word")
+			return
 			;;
 		recover/* | forget/*) choices=$(migros status --all 2>/dev/null | awk '{ print $1 }') ;;
 		esac

@@ -50,22 +50,24 @@ def _objects(where, one, other):
             yield _whole(where, item.name, "added", plain(item))
 
 
+def _numbers(context):
+    """What nobody else has on a device"""
+    return {each.key for each in context.snapshot.objects
+            if each.kind in ("MR", "SRQ", "AH", "QP", "MW")}
+
+
 def _pairs(ours, theirs):
     """Contexts that have most objects in common; None where there is no other"""
-    left = list(theirs)
-    for one in ours:
-        keys = {each.key for each in one.snapshot.objects}
-
-        def alike(other):
-            return (len(keys & {each.key for each in other.snapshot.objects}),
-                    other.number == one.number)
-        best = max(left, key=alike, default=None)
-        if best and any(alike(best)):
-            left.remove(best)
-            yield one, best
-        else:
-            yield one, None
-    yield from ((None, other) for other in left)
+    ours, theirs = list(ours), list(theirs)
+    alike = [(len(_numbers(one) & _numbers(other)), one.number == other.number, one, other)
+             for one in ours for other in theirs]
+    for number, same, one, other in sorted(alike, key=lambda each: each[:2], reverse=True):
+        if (number or same) and one in ours and other in theirs:
+            ours.remove(one)
+            theirs.remove(other)
+            yield one, other
+    yield from ((one, None) for one in ours)
+    yield from ((None, other) for other in theirs)
 
 
 def _listed(what, key, ours, theirs):

@@ -63,8 +63,7 @@ def _of_migration(record):
         if (place / RDMA).exists() or place.is_file():
             return place
     raise Failure(f"migration {record.id}: this host has no images of it; it is {record.state}"
-                  + (f", and {record.peer} may have them" if "peer" in record.fields else ""),
-                  2)
+                  + (f", and {record.peer} may have them" if "peer" in record.fields else ""))
 
 
 def _find(text):
@@ -73,7 +72,7 @@ def _find(text):
     if not path.exists():
         if not re.fullmatch("[0-9a-f]{8}", text):
             raise Failure(f"{text}: there is no such file or directory, nor is it the ID of a "
-                          "migration; 'migros status --all' lists them", 2)
+                          "migration; 'migros status --all' lists them")
         record = journal.load(text)
         return _of_migration(record), record
     if path.is_dir():
@@ -87,13 +86,13 @@ def _find(text):
 def _parsed(name, function, *arguments):
     try:
         return function(*arguments)
-    except (messages.Damaged, snapshot.Damaged) as error:
-        raise Failure(f"{name}: {error}", 2) from None
+    except messages.Damaged as error:
+        raise Failure(f"{name}: {error}") from None
 
 
 def _take(files, name, where):
     if name not in files:
-        raise Failure(f"{where}/{name}: it is missing; copy all files of the directory", 2)
+        raise Failure(f"{where}/{name}: it is missing; copy all files of the directory")
     return files[name]
 
 
@@ -101,7 +100,7 @@ def _state(data, where):
     words = data.split()
     if len(words) != 1 or words[0].decode("ascii", "replace") not in WORDS:
         raise Failure(f"{where}/{STATE}: its word is none of {', '.join(WORDS)}: it is "
-                      "damaged, or a later version wrote it", 2)
+                      "damaged, or a later version wrote it")
     return words[0].decode()
 
 
@@ -224,5 +223,5 @@ def load(text):
         files = archive.read(path)
     if RDMA not in files:
         raise Failure(f"{path}: no {RDMA} is in it: it is not of criu, or its processes use no "
-                      "RDMA, or something is missing", 2)
+                      "RDMA, or something is missing")
     return _all(images, files)

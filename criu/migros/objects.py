@@ -10,6 +10,7 @@ import struct
 
 from findings import Mind
 from journal import Failure
+from snapshot import TYPES
 
 # syscall(2), where Python has no function
 GETFD = 438
@@ -18,8 +19,6 @@ KCMP_FILE = 0
 # struct rxe_mig_hdr as far as total_len, struct ibv_dump_refusal
 HEADER = struct.Struct("=IIIIQ")
 REFUSAL = struct.Struct("=IIII112s")
-TYPES = ("context", "asynchronous events", "completion channel", "PD", "MR", "CQ", "SRQ",
-         "AH", "QP", "MW")
 
 
 def library():

@@ -24,7 +24,7 @@ def advice(images):
         restore = f"'migros recover {images.record.id}'"
         believe = f"'migros recover --believe-images {images.record.id}'"
     else:
-        restore = "where there is what they need"
+        restore = "on a host that has what they need"
         believe = "write 'complete' into rdma-state.img"
     return f"{images.state}: " + WORDS[images.state].format(restore=restore, believe=believe)
 
@@ -168,13 +168,19 @@ def _place(address):
 
 
 def _qp(shown):
-    yield (f"{shown['transport']} {shown['state']}, {_place(shown['address'])} QP "
-           f"{shown['partner']}, path MTU {shown['path_mtu']}, PSN {shown['requester']['psn']} "
-           f"is next, {shown['completer']['psn']} to be acknowledged, "
-           f"{shown['responder']['psn']} expected; {_count(len(shown['sends']), 'send')}, "
-           f"{_count(shown['receives'], 'receive')}"
-           + (", a message received in part" if shown["receiving"] else "")
-           + (", partner stopped, too" if shown["protocol"]["partner_stopped"] else ""))
+    parts = [f"{shown['transport']} {shown['state']}"]
+    if shown["address"]:
+        parts.append(f"{_place(shown['address'])} QP {shown['partner']}, path MTU "
+                     f"{shown['path_mtu']}")
+    if shown["state"] not in ("RESET", "INIT"):
+        parts.append(f"PSN {shown['requester']['psn']} is next, {shown['completer']['psn']} to "
+                     f"be acknowledged, {shown['responder']['psn']} expected")
+    parts += [_count(len(shown["sends"]), "send"), _count(shown["receives"], "receive")]
+    if shown["receiving"]:
+        parts.append("a message received in part")
+    if shown["protocol"]["partner_stopped"]:
+        parts.append("its partner is stopped, too")
+    yield ", ".join(parts)
     for each in shown["sends"]:
         psns = "" if each["state"] == "posted" else \
             f", PSN {each['first_psn']}-{each['last_psn']}"

@@ -7,12 +7,15 @@ import ipaddress
 import struct
 import zlib
 
+from messages import Damaged
+
 MAGIC = b"IGR1"
 VERSION = 1
 NONE = 0xFFFFFFFF
 PSNS = 0xFFFFFF
 TYPES = ("context", "asynchronous events", "completion channel", "PD", "MR", "CQ", "SRQ",
          "AH", "QP", "MW")
+KINDS = dict(enumerate(TYPES, 1))
 TRANSPORTS = {2: "RC", 3: "UC", 4: "UD"}
 QP_STATES = ("RESET", "INIT", "RTR", "RTS", "SQD", "SQE", "ERR")
 MW_STATES = ("invalid", "free", "valid")
@@ -32,10 +35,6 @@ EVENTS = ("CQ error", "QP fatal", "QP request error", "QP access error",
           "device fatal", "port active", "port error", "LID change", "PKEY change",
           "SM change", "SRQ error", "SRQ limit reached", "QP last WQE reached",
           "client reregister", "GID change")
-
-
-class Damaged(Exception):
-    """It cannot be read; why not."""
 
 
 # Members are u32, unless NAME:FORMAT. "-" is reserved, which is zero.
@@ -205,8 +204,7 @@ def _async(reader):
     events = [reader.take(EVENT) for _ in range(reader.take(EVENT_COUNT)["events"])]
     for each in events:
         each["event"] = EVENTS[each["event"]] if each["event"] < len(EVENTS) else each["event"]
-        each["type"] = _name(TYPES, each["type"] - 1, "an event of object type") \
-            if each["type"] else None
+        each["type"] = _name(KINDS, each["type"], "object type") if each["type"] else None
         each["handle"] = _handle(each["handle"])
     return {"events": events}, {}
 
@@ -388,8 +386,7 @@ def _objects(data, header):
         length = record["len"]
         if length < 24 or length % 8 or length > len(data) - pos:
             raise Damaged("a record has an impossible length")
-        kind = _name(TYPES, record["type"] - 1, "object type") if record["type"] else \
-            _name((), 0, "object type")
+        kind = _name(KINDS, record["type"], "object type")
         if record["type"] < last:
             raise Damaged("its records are in the wrong order")
         last = record["type"]

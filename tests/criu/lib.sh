@@ -140,6 +140,12 @@ pair() {
 	fi
 }
 
+# prepare_stopped: what stopped needs in h1.
+prepare_stopped() {
+	hostcopy "$TOP/tests/criu/at-stop" h1:/usr/bin/at-stop
+	hostcopy "$TOP/criu/migros" h1:/usr/lib
+}
+
 # stopped: what app and peer had done at the stop; see at-stop.
 stopped() {
 	hostexec h3 "rdma -j res show qp >/share/partner"
