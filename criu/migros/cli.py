@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 
 import admit as admission
@@ -82,22 +83,27 @@ def _load(name):
         raise Failure(f"{error.filename or name}: {error.strerror or error}", 2) from None
 
 
+def _print(lines):
+    # Whoever reads them may have seen enough.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for each in lines:
+        print(each)
+
+
 def inspect(options):
     found = _load(options.image)
     if options.json:
-        print(json.dumps(show.json(found), indent=1))
-        return
-    for each in show.lines(found, options.verbose):
-        print(each)
+        _print([json.dumps(show.json(found), indent=1)])
+    else:
+        _print(show.lines(found, options.verbose))
 
 
 def diff(options):
     found = differences.differences(_load(options.image), _load(options.other))
     if options.json:
-        print(json.dumps(found, indent=1))
+        _print([json.dumps(found, indent=1)])
     else:
-        for each in found:
-            print(differences.line(each))
+        _print(map(differences.line, found))
     return int(bool(found))
 
 
