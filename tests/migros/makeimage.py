@@ -67,8 +67,8 @@ class Snapshot:
             struct.pack_into("<Q", each, 8, len(each))
         body = b"".join(self.records)
         header = bytearray(self.header)
-        put(header, "hdr", count=len(self.records), total_len=64 + len(body),
-            crc=zlib.crc32(body))
+        put(header, "hdr", hdr_len=len(header), count=len(self.records),
+            total_len=len(header) + len(body), crc=zlib.crc32(body))
         return bytes(header + body)
 
 
