@@ -150,9 +150,10 @@ def core(name):
         0x55053847, message((1, 1), (3, message((1, 1), (6, name.encode())))))
 
 
-def files(snapshots, word="complete        \n", version=1, ring=91140096):
+def files(snapshots, word="complete        \n", version=1, ring=91140096,
+          holders=(1, 7)):
     """{name: bytes} of the images of two processes: 1, which has the contexts, and 7"""
-    contexts = [message((1, number), (2, b"rxe0"), (3, len(each)), (4, 1), (4, 7),
+    contexts = [message((1, number), (2, b"rxe0"), (3, len(each)), *((4, pid) for pid in holders),
                         (5, message((1, 1), (2, 0x7F0000000000), (3, ring))))
                 for number, each in enumerate(snapshots)]
     found = {"rdma.img": entries(0x52444D41, message(
