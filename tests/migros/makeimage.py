@@ -57,9 +57,9 @@ class Snapshot:
             pos += length
 
     def of(self, kind, number=0):
-        """The record that is the number-th of its type"""
-        return [each for each in self.records if struct.unpack_from("<I", each)[0] == kind][
-            number]
+        """The record that is the number-th of its type, or all"""
+        found = [each for each in self.records if struct.unpack_from("<I", each)[0] == kind]
+        return found if number is None else found[number]
 
     def bytes(self):
         """With the right checksum and lengths"""
