@@ -4,6 +4,7 @@
  * takes four: two for its handle, CREATE, REFILL.
  */
 #include <stdarg.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include "suite.h"
