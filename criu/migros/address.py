@@ -52,10 +52,29 @@ def device(text):
                   "one of them an address of it")
 
 
+def holder(text):
+    """The device here that has this address, None without one"""
+    wanted = ipaddress.ip_interface(text)
+    return next((name for name, address in _addresses() if address.ip == wanted.ip), None)
+
+
+def of(name):
+    """Addresses of a device"""
+    return [address.ip for other, address in _addresses() if other == name]
+
+
+def towards(text):
+    """The device through which this host sends to an address, None without a route"""
+    try:
+        name = json.loads(_ip("-json", "route", "get", text))[0]["dev"]
+    except Failure:
+        return None
+    return holder(text) if name == "lo" else name
+
+
 def here(text):
     """Whether this host has an address"""
-    wanted = ipaddress.ip_interface(text)
-    return any(address.ip == wanted.ip for _, address in _addresses())
+    return holder(text) is not None
 
 
 def leave(text):

@@ -94,8 +94,11 @@ def parse(words):
     def move(sub):
         sub.add_argument("--runtime", choices=list(RUNTIMES),
                          help="the one that has a container of this name, unless both do")
-        sub.add_argument("--keep-ip", metavar="ADDRESS", action="append", default=[],
+        way = sub.add_mutually_exclusive_group()
+        way.add_argument("--keep-ip", metavar="ADDRESS", action="append", default=[],
                          help="an address of this host that moves along")
+        way.add_argument("--new-ip", action="store_true",
+                         help="its connections take an address of the other host")
         sub.add_argument("--copy", metavar="DIRECTORY", action="append", default=[],
                          help="what the container has written, unless the hosts share it")
         remote(sub)

@@ -4,7 +4,7 @@
 
 _migros() {
 	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
-	local verb=${COMP_WORDS[1]} move="--runtime --keep-ip --copy --rsh --remote --timeout" choices=
+	local verb=${COMP_WORDS[1]} move="--runtime --keep-ip --new-ip --copy --rsh --remote --timeout" choices=
 
 	if [ "$COMP_CWORD" = 1 ]; then
 		choices="check migrate recover status forget"

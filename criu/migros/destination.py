@@ -10,6 +10,7 @@ import check
 import driver
 import fits
 import journal
+import places
 import thishost
 from hosts import VERSION, Refused, request
 from journal import Failure
@@ -36,7 +37,7 @@ def expect(ident, wanted):
         driver.check()
         check.refuse(fits.findings(kind, wanted))
         journal.create(ident, state="expected", role="destination", **wanted,
-                       **kind.expected(wanted))
+                       rdma=places.chosen(wanted), **kind.expected(wanted))
     return {}
 
 

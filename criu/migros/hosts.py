@@ -14,7 +14,7 @@ import sys
 from journal import Failure
 from gate import RUN
 
-VERSION = 3
+VERSION = 4
 
 
 class Lost(Failure):

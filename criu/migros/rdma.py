@@ -41,7 +41,16 @@ def region(entry):
 
 def partner(entry):
     """The address of a QP's partner, None if the driver does not tell"""
-    if "drv_mig_partner" not in entry:
+    return _address(entry, "drv_mig_partner")
+
+
+def own(entry):
+    """The address of a QP itself, None if it has none or the driver does not tell"""
+    return _address(entry, "drv_mig_address")
+
+
+def _address(entry, name):
+    if name not in entry:
         return None
-    gid = ipaddress.IPv6Address(entry["drv_mig_partner"])
+    gid = ipaddress.IPv6Address(entry[name])
     return str(gid.ipv4_mapped or gid)
