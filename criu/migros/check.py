@@ -3,6 +3,7 @@
 import os
 
 import address
+import device
 import inventory
 import journal
 import thishost
@@ -24,7 +25,7 @@ def _tree(pid):
 def wanted(kind, fields):
     """What the destination is asked about a container; fields: of its record"""
     return {key: fields[key] for key in ("container", "runtime", "addresses", "new_ip",
-                                         "bytes", "copies", "has", *kind.TOLD)}
+                                         "made", "bytes", "copies", "has", *kind.TOLD)}
 
 
 def refuse(findings):
@@ -40,6 +41,7 @@ def fields(kind, options):
     found = kind.inspect(options.container)
     return {"runtime": kind.NAME, "addresses": list(addresses),
             "devices": list(addresses.values()), "new_ip": options.new_ip,
+            "made": device.moving(addresses),
             "copies": [os.path.realpath(each) for each in options.copy],
             "has": inventory.take(kind, kind.processes(found["cgroups"])), **found}
 

@@ -8,6 +8,7 @@ import admit as admission
 import check as checks
 import connections
 import destination
+import device
 import hosts
 import journal
 import recovery
@@ -67,6 +68,22 @@ def status(options):
     for each in found:
         print(f"{each['id']}  {each['role']:11}  {each['state']:11}  "
               f"{each['container']}  {each.get('peer', '')}".rstrip())
+
+
+def devices(options):
+    if options.act == "add":
+        print(device.add(options.name, options.address, options.on))
+    elif options.act == "del":
+        device.delete(options.name)
+    elif options.act == "up":
+        errors = device.up()
+        if errors:
+            raise Failure("\nmigros: ".join(errors))
+    elif options.json:
+        print(json.dumps(device.state(), indent=1))
+    else:
+        for each in device.state():
+            print(device.line(each))
 
 
 def forget(options):
@@ -141,6 +158,20 @@ def parse(words):
                            "ended: the container may be started here again")
     sub.add_argument("id")
     sub.set_defaults(run=forget)
+
+    sub = verbs.add_parser("device", help="RDMA devices of their own for containers")
+    acts = sub.add_subparsers(required=True, metavar="ACT", dest="act")
+    act = acts.add_parser("add", help="make one, and print its device file")
+    act.add_argument("name")
+    act.add_argument("--address", metavar="ADDRESS/PREFIX", action="append", required=True)
+    act.add_argument("--on", metavar="NETDEV", required=True,
+                     help="the network device through which it sends")
+    act = acts.add_parser("del", help="remove it")
+    act.add_argument("name")
+    act = acts.add_parser("list", help="all, and who has them open")
+    act.add_argument("--json", action="store_true")
+    acts.add_parser("up", help="make what there was before a boot")
+    sub.set_defaults(run=devices)
 
     sub = verbs.add_parser("admit", help="for runtimes: may a container be created here?")
     sub.set_defaults(run=admit)

@@ -4,12 +4,26 @@ the destination already, or its connections take another there (--new-ip)."""
 import ipaddress
 
 import address
+import device as own
 import rdma
 from findings import MIND, NO, Finding, Mind, examine
 from journal import Failure
 
 
-def _moves(each):
+def made(wanted):
+    """Devices that move along, as they will be here"""
+    return [{**each, "on": address.device(each["addresses"][0])} for each in wanted["made"]]
+
+
+def _makes(each):
+    own.free(each["name"])
+    return f"it is made on {address.device(each['addresses'][0])}"
+
+
+def _moves(each, wanted):
+    for one in wanted["made"]:
+        if each in one["addresses"] and not address.here(each):
+            return f"it comes with the device {one['name']}"
     name = address.device(each)
     if address.here(each):
         raise Failure("this host has it already; remove it, or let it stay where it is")
@@ -75,12 +89,29 @@ def _others(wanted):
                       "to the old address is not told (docs/limits.md)")
 
 
+def _beside(partner, wanted):
+    """A partner on this host: rxe does not get what takes the loopback."""
+    name, net = device(wanted)
+    there = address.holder(partner)
+    if there == net and not wanted["made"]:
+        return f"it has the same device, {name}"
+    if wanted["made"] or address.towards(partner, net) != net:
+        raise Failure(f"it is on {there} of this host, and the container comes to another device "
+                      f"of it, {name}: what one sends to the other takes the loopback; choose "
+                      "another host (docs/limits.md)")
+    return f"it is on {there} of this host, and policy routing leads there"
+
+
 def device(wanted):
     """(RDMA device, network device) that it goes to"""
+    if len(wanted["made"]) == 1:
+        return wanted["made"][0]["name"], made(wanted)[0]["on"]
     nets = {address.device(each) for each in wanted["addresses"]}
     nets |= {address.holder(each) for each in wanted["has"]["addresses"]} - {None}
     if wanted["new_ip"] and not nets:
-        nets = {address.towards(each) for each in wanted["has"]["partners"]} - {None}
+        # One of this host is reached by its own device.
+        nets = {address.holder(each) or address.towards(each)
+                for each in wanted["has"]["partners"]} - {None}
     found = [each for each in rdma.links() if not nets or each[1] in nets]
     if not found:
         raise Failure("no RDMA device is on " + (", ".join(sorted(nets)) or "this host")
@@ -102,7 +133,8 @@ def chosen(wanted):
 
 
 def findings(wanted):
-    found = [examine(f"address {each}", _moves, each) for each in wanted["addresses"]]
+    found = [examine(f"device {each['name']}", _makes, each) for each in wanted["made"]]
+    found += [examine(f"address {each}", _moves, each, wanted) for each in wanted["addresses"]]
     used = {*wanted["has"]["addresses"], *wanted["has"]["sockets"]} - moving(wanted)
     found += [examine(f"address {each}", _stays, each, wanted) for each in sorted(used)]
     if wanted["new_ip"]:
@@ -112,4 +144,7 @@ def findings(wanted):
         except (Failure, Mind):
             # fits.py says that.
             pass
+    found += [examine(f"partner {each}", _beside, each, wanted)
+              for each in wanted["has"]["partners"]
+              if each not in moving(wanted) and address.holder(each)]
     return [*found, *_others(wanted)]

@@ -8,7 +8,8 @@ import subprocess
 from journal import Failure
 
 
-def _run(*words):
+def run(*words):
+    """What the command tells"""
     command = ["rdma", "-j", *words]
     try:
         done = subprocess.run(command, text=True, check=False, stdin=subprocess.DEVNULL,
@@ -25,12 +26,12 @@ def _run(*words):
 
 def resources(kind):
     """All "qp", "mr" or "cm_id", with their details"""
-    return _run("-dd", "resource", "show", kind)
+    return run("-dd", "resource", "show", kind)
 
 
 def links():
     """(RDMA device, network device) of this host"""
-    return [(each["ifname"], each["netdev"]) for each in _run("link", "show")
+    return [(each["ifname"], each["netdev"]) for each in run("link", "show")
             if "netdev" in each]
 
 
