@@ -16,7 +16,8 @@ is a container without RDMA. FAKE_STOCK is the name of a host with the stock dri
 FAKE_HOST/address has the addresses of the host. FAKE_QP (RC, UC, UD) is what the container
 has with 10.9.9.9, and FAKE_SOCKET an address that a socket of it is bound to; its restore
 fails without the address if criu's plugin is not told that it may change. FAKE_UNREACHED is a
-host that does not reach its partner.
+host that does not reach its partner. FAKE_HOST/devices.d has the devices of containers,
+FAKE_HOST/made those that are there.
 """
 
 import errno
@@ -36,6 +37,7 @@ APP = HOST / "app"
 sys.path.insert(0, str(TOOL))
 
 import address  # noqa: E402
+import device  # noqa: E402
 import driver  # noqa: E402
 import inventory  # noqa: E402
 import journal  # noqa: E402
@@ -242,6 +244,27 @@ def arrive(text, _=None):
         ADDRESSES.write_text("\n".join([*addresses(), text]))
 
 
+def make(made):
+    if os.environ.get("FAKE_FAIL") == f"{HOST.name}:device":
+        raise journal.Failure("no device")
+    (HOST / "made" / made.name).mkdir(parents=True, exist_ok=True)
+    for each in made.addresses:
+        arrive(each)
+    point("made")
+
+
+def unmake(made):
+    if (HOST / "made" / made.name).exists():
+        (HOST / "made" / made.name).rmdir()
+        for each in made.addresses:
+            leave(each)
+
+
+def find(text):
+    """It may be on a device that moves along."""
+    return f"{text}/24", next((each.name for each in device.devices()), "lo")
+
+
 def holder(text):
     return "lo" if any(each.split("/")[0] == text.split("/")[0] for each in addresses()) \
         else None
@@ -315,7 +338,9 @@ elif sys.argv[1] == "run":
     run()
 else:
     runtimes.RUNTIMES.update(runc=FakeRunc, podman=FakePodman)
-    address.find = lambda text: (f"{text}/24", "lo")
+    device.DIR = HOST / "devices.d"
+    device.make, device.unmake = make, unmake
+    address.find = find
     address.device = lambda _: "lo"
     inventory.look = lambda _: []
     if not os.environ.get("FAKE_RDMA"):
