@@ -98,7 +98,10 @@ def add(name, addresses, on):
     mac = ":".join(f"{each:02x}" for each in (2, *secrets.token_bytes(5)))
     made = Device(name, on, mac, [str(address.interface(each)) for each in addresses])
     arrive(made)
-    return file(name)
+    found = file(name)
+    if not found:
+        raise Failure(f"device {name}: it is there, but has no device file; 'modprobe ib_uverbs'")
+    return found
 
 
 def delete(name):
