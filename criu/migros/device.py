@@ -165,12 +165,14 @@ def unmake(device):
 
 
 def arrive(device):
-    """It belongs to this host from now on."""
+    """It belongs to this host from now on, if it has not already."""
+    new = not _ours(device)
     try:
         make(device)
         device.write()
     except BaseException:
-        unmake(device)
+        if new:
+            unmake(device)
         raise
 
 
