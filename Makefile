@@ -2,7 +2,7 @@
 
 VARIANT ?= migros
 
-.PHONY: help tree module debs packages image test debug conformance mutants kill soak fuzz sanitize grid perftest \
+.PHONY: help tree module debs packages image test debug conformance mutants kill device soak fuzz sanitize grid perftest \
 	pairs instructions rdma-core demo containers backforth model hotpath check clean
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo 'make mutants   plant faults into the driver and see which test finds them'
 	@echo 'make kill      kill criu and what drives it at each point of a migration; the'
 	@echo '               tables of docs/failures.md'
+	@echo 'make device    RDMA devices of their own, and addresses that change'
 	@echo 'make soak      migrations at random, on a bad network (MIGRATIONS=1000'
 	@echo '               CRIU_MIGRATIONS=100 SEED=...)'
 	@echo 'make fuzz      mutated images and packets at the driver (SECONDS=60 of each)'
@@ -84,6 +85,11 @@ kill:
 	POINTS=all tests/run kill/criu kill/move kill/podman; status=$$?; \
 		for name in criu move; do tests/kill/table $$name build/test/kill/$$name.log; done; \
 		exit $$status
+
+device:
+	DEVICE=yes tests/run migros/device
+	POINT=new_address tests/run kill/move
+	POINT=own_device tests/run kill/move
 
 unexport SECONDS
 fuzz:

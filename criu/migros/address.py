@@ -13,7 +13,7 @@ ICMP6_NEIGHBOR_ADVERTISEMENT = 136
 NA_OVERRIDE = 0x20000000
 
 
-def _ip(*words):
+def ip(*words):
     """What the command prints"""
     done = subprocess.run(["ip", *words], check=False, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -22,12 +22,22 @@ def _ip(*words):
     return done.stdout
 
 
-def _addresses():
-    """(device, interface address) of all devices"""
-    for link in json.loads(_ip("-json", "address")):
+def _addresses(devices=True):
+    """(device, interface address) of all interfaces, those of containers' devices too"""
+    for link in json.loads(ip("-json", "-details", "address")):
+        if not devices and link.get("linkinfo", {}).get("info_kind") == "macvlan":
+            continue
         for entry in link["addr_info"]:
             yield link["ifname"], ipaddress.ip_interface(
                 f"{entry['local']}/{entry['prefixlen']}")
+
+
+def interface(text):
+    """Of ADDRESS/PREFIX"""
+    try:
+        return ipaddress.ip_interface(text)
+    except ValueError:
+        raise Failure(f"address {text}: not an IP address", 2) from None
 
 
 def find(text):
@@ -45,17 +55,42 @@ def find(text):
 def device(text):
     """The device here that has other addresses of the same network"""
     wanted = ipaddress.ip_interface(text)
-    for name, address in _addresses():
+    for name, address in _addresses(devices=False):
         if address.network == wanted.network:
             return name
     raise Failure(f"address {text}: no device of this host is in its network; give "
                   "one of them an address of it")
 
 
+def holder(text):
+    """The device here that has this address, None without one"""
+    wanted = ipaddress.ip_interface(text)
+    return next((name for name, address in _addresses() if address.ip == wanted.ip), None)
+
+
+def within(networks):
+    """Devices that have an address of one of these networks"""
+    return {name for name, address in _addresses() if address.network in networks}
+
+
+def of(name):
+    """Addresses of a device"""
+    return [address.ip for other, address in _addresses() if other == name]
+
+
+def towards(text, by=None):
+    """The device by which this host sends to an address, or does if it shall be that one; None
+    without a route"""
+    try:
+        return json.loads(ip("-json", "route", "get", text,
+                             *(["oif", by] if by else [])))[0]["dev"]
+    except Failure:
+        return None
+
+
 def here(text):
     """Whether this host has an address"""
-    wanted = ipaddress.ip_interface(text)
-    return any(address.ip == wanted.ip for _, address in _addresses())
+    return holder(text) is not None
 
 
 def leave(text):
@@ -69,7 +104,7 @@ def leave(text):
                 with open(f"/proc/sys/net/ipv4/conf/{name}/promote_secondaries", "w",
                           encoding="ascii") as file:
                     file.write("1\n")
-            _ip("address", "del", str(address), "dev", name)
+            ip("address", "del", str(address), "dev", name)
 
 
 def arrive(text, name=None):
@@ -78,7 +113,7 @@ def arrive(text, name=None):
     wanted = ipaddress.ip_interface(text)
     name = name or device(text)
     if not here(text):
-        _ip("address", "add", text, "dev", name,
+        ip("address", "add", text, "dev", name,
             *(["nodad"] if wanted.version == 6 else []))
     (_announce4 if wanted.version == 4 else _announce6)(wanted.ip, name)
 

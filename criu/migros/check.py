@@ -3,6 +3,7 @@
 import os
 
 import address
+import device
 import inventory
 import journal
 import supervisor
@@ -24,8 +25,8 @@ def _tree(pid):
 
 def wanted(kind, fields):
     """What the destination is asked about a container; fields: of its record"""
-    return {key: fields[key] for key in ("container", "runtime", "addresses", "bytes",
-                                         "copies", "has", *kind.TOLD)}
+    return {key: fields[key] for key in ("container", "runtime", "addresses", "new_ip",
+                                         "made", "bytes", "copies", "has", *kind.TOLD)}
 
 
 def refuse(findings):
@@ -40,7 +41,8 @@ def fields(kind, options):
     addresses = dict(address.find(each) for each in options.keep_ip)
     found = kind.inspect(options.container)
     return {"runtime": kind.NAME, "addresses": list(addresses),
-            "devices": list(addresses.values()),
+            "devices": list(addresses.values()), "new_ip": options.new_ip,
+            "made": device.moving(addresses),
             "copies": [os.path.realpath(each) for each in options.copy],
             "has": inventory.take(kind, kind.processes(found["cgroups"])), **found}
 

@@ -9,6 +9,7 @@ import admit as admission
 import check as checks
 import connections
 import destination
+import device
 import differences
 import hosts
 import images
@@ -107,6 +108,22 @@ def diff(options):
     return int(bool(found))
 
 
+def devices(options):
+    if options.act == "add":
+        print(device.add(options.name, options.address, options.on))
+    elif options.act == "del":
+        device.delete(options.name)
+    elif options.act == "up":
+        errors = device.up()
+        if errors:
+            raise Failure("\nmigros: ".join(errors))
+    elif options.json:
+        print(json.dumps(device.state(), indent=1))
+    else:
+        for each in device.state():
+            print(device.line(each))
+
+
 def forget(options):
     recovery.forget(options.id)
 
@@ -132,8 +149,11 @@ def parse(words):
     def move(sub):
         sub.add_argument("--runtime", choices=list(RUNTIMES),
                          help="the one that has a container of this name, unless both do")
-        sub.add_argument("--keep-ip", metavar="ADDRESS", action="append", default=[],
+        way = sub.add_mutually_exclusive_group()
+        way.add_argument("--keep-ip", metavar="ADDRESS", action="append", default=[],
                          help="an address of this host that moves along")
+        way.add_argument("--new-ip", action="store_true",
+                         help="its connections take an address of the other host")
         sub.add_argument("--copy", metavar="DIRECTORY", action="append", default=[],
                          help="what the container has written, unless the hosts share it")
         remote(sub)
@@ -189,6 +209,20 @@ def parse(words):
                            "ended: the container may be started here again")
     sub.add_argument("id")
     sub.set_defaults(run=forget)
+
+    sub = verbs.add_parser("device", help="RDMA devices of their own for containers")
+    acts = sub.add_subparsers(required=True, metavar="ACT", dest="act")
+    act = acts.add_parser("add", help="make one, and print its device file")
+    act.add_argument("name")
+    act.add_argument("--address", metavar="ADDRESS/PREFIX", action="append", required=True)
+    act.add_argument("--on", metavar="NETDEV", required=True,
+                     help="the network device through which it sends")
+    act = acts.add_parser("del", help="remove it")
+    act.add_argument("name")
+    act = acts.add_parser("list", help="all, and who has them open")
+    act.add_argument("--json", action="store_true")
+    acts.add_parser("up", help="make what there was before a boot")
+    sub.set_defaults(run=devices)
 
     sub = verbs.add_parser("admit", help="for runtimes: may a container be created here?")
     sub.set_defaults(run=admit)

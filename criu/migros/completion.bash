@@ -4,14 +4,16 @@
 
 _migros() {
 	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
-	local verb=${COMP_WORDS[1]} move="--runtime --keep-ip --copy --rsh --remote --timeout" choices=
+	local verb=${COMP_WORDS[1]} move="--runtime --keep-ip --new-ip --copy --rsh --remote --timeout" choices=
 
 	if [ "$COMP_CWORD" = 1 ]; then
-		choices="check migrate recover status inspect diff forget"
+		choices="check migrate recover status inspect diff forget device"
 	elif [ "$before" = --runtime ]; then
 		choices="runc podman"
 	elif [ "$before" = --keep-ip ]; then
 		choices=$(ip -o address | awk '{ sub("/.*", "", $4); print $4 }')
+	elif [ "$verb/$before" = device/--on ]; then
+		choices=$(ls /sys/class/net)
 	elif [ "$before" = --copy ]; then
 		mapfile -t COMPREPLY < <(compgen -d -- "$word")
 		return
@@ -21,6 +23,11 @@ _migros() {
 		migrate/-*) choices="$move --dry-run" ;;
 		recover/-*) choices="--back --to --source-is-gone --believe-images --rsh --remote --timeout" ;;
 		status/*) choices="--connections --all --json" ;;
+		device/-*) choices="--address --on --json" ;;
+		device/*)
+			choices="add del list up"
+			[ "$COMP_CWORD" = 2 ] || choices=$(ls /etc/migros/devices.d 2>/dev/null)
+			;;
 		check/* | migrate/*)
 			if [ "$COMP_CWORD" = 2 ]; then
 				choices=$(runc list -q 2>/dev/null; podman ps --format '{{.Names}}' 2>/dev/null)

@@ -30,6 +30,15 @@ def word(images):
         return None
 
 
+def settings(record):
+    """What criu's plugin is told in the environment: at the source the container has the
+    address that it always had."""
+    if record.role == "source" or not record.fields.get("new_ip"):
+        return {}
+    return {"CRIU_RDMA_NEW_ADDRESS": "1",
+            **({"CRIU_RDMA_DEVICE": record.rdma} if record.rdma else {})}
+
+
 class Checkpoint:
     """A runtime and the criu that it runs. It outlives us, and holds the lock of the
     container until both have ended."""
@@ -96,12 +105,17 @@ class Runtime:
     def begin(self, record, *command):
         return Checkpoint(command, record.work / "runtime.log")
 
+    def environment(self, record):
+        """Of a restore"""
+        return {**os.environ, **settings(record)}
+
     def run(self, record, *command):
         """For a restore: it outlives us and holds the lock, too. Whether it went well"""
         with open(record.work / "runtime.log", "wb") as log:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False,
-                start_new_session=True, pass_fds=[journal.held.fileno()])
+                env=self.environment(record), start_new_session=True,
+                pass_fds=[journal.held.fileno()])
         return done.returncode == 0
 
     def complain(self, record, name):

@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 
-import address
+import belongings
 import check
 import driver
 import fits
 import journal
+import places
 import thishost
 from hosts import VERSION, Refused, request
 from journal import Failure
@@ -35,8 +36,9 @@ def expect(ident, wanted):
                           f"here; 'migros recover {other.id}' there")
         driver.check()
         check.refuse(fits.findings(kind, wanted))
-        journal.create(ident, state="expected", role="destination", **wanted,
-                       **kind.expected(wanted))
+        journal.create(ident, state="expected", role="destination",
+                       **{**wanted, "made": places.made(wanted)},
+                       rdma=places.chosen(wanted), **kind.expected(wanted))
     return {}
 
 
@@ -93,8 +95,7 @@ def restore(ident, _):
         record = journal.load(ident)
         if record.state == "running":
             # The source may have had the addresses once more, after a reboot.
-            for each in record.addresses:
-                address.arrive(each)
+            belongings.arrive(record)
             return {"state": "running"}
         if record.state not in ("received", "granted"):
             raise Refused(f"migration {ident}: it is {record.state}",
@@ -114,11 +115,10 @@ def settle(record):
         _undoubted(kind, record)
         reason = None
         try:
-            for each in record.addresses:
-                address.arrive(each)
+            belongings.arrive(record)
             kind.guard(record)
             kind.restore(record)
-        except Failure as error:
+        except (Failure, OSError) as error:
             reason = str(error)
         if not kind.lives(record):
             reason = reason or kind.complain(record, "restore.log")
@@ -145,8 +145,7 @@ def _undoubted(kind, record):
 def give_back(record, state, reason=None):
     # They come with the ownership, not before.
     if record.state == "granted":
-        for each in record.addresses:
-            address.leave(each)
+        belongings.leave(record)
     record.set(state, reason=reason)
     _empty(record)
 

@@ -3,9 +3,9 @@ stopped."""
 
 from pathlib import Path
 
-import address
 import journal
 import partners
+import places
 import rdma
 import thishost
 from findings import MIND, NO, Finding, Mind, examine
@@ -24,13 +24,6 @@ def _name(kind, wanted):
 def _needs(kind, wanted):
     kind.expected(wanted)
     return "it has what the container needs"
-
-
-def _address(each):
-    name = address.device(each)
-    if address.here(each):
-        raise Failure("this host has it already; remove it, or let it stay where it is")
-    return f"it goes to {name}"
 
 
 def _enough(has, wanted):
@@ -79,19 +72,6 @@ def _first(text):
     return (text.splitlines() or ["none"])[0]
 
 
-def _device(wanted):
-    """(RDMA device, network device) that it goes to"""
-    nets = {address.device(each) for each in wanted["addresses"]}
-    found = [each for each in rdma.links() if not nets or each[1] in nets]
-    if not found:
-        raise Failure("no RDMA device is on " + (", ".join(nets) or "this host")
-                      + "; 'rdma link add NAME type rxe netdev DEVICE'")
-    if len(found) > 1:
-        raise Mind(", ".join(each for each, _ in found) + ": which of them it goes to is "
-                   "decided at the restore; they are not looked at")
-    return found[0]
-
-
 def _taken(device, kind, numbers, wanted):
     """Refuse what another has."""
     for entry in rdma.resources(kind):
@@ -114,7 +94,7 @@ def _mtu(net, wanted):
 
 def _on_device(wanted, has):
     try:
-        device, net = _device(wanted)
+        device, net = places.device(wanted)
     except Mind as error:
         return [Finding("RDMA device", MIND, str(error))]
     except Failure as error:
@@ -139,11 +119,11 @@ def findings(kind, wanted):
     """wanted: as the source asks for, in expect and examine (hosts.py)"""
     has = wanted["has"]
     theirs, ours = has["facts"], thishost.facts(kind)
-    moving = {each.split("/")[0] for each in wanted["addresses"]}
+    others = [each for each in has["partners"] if each not in places.moving(wanted)]
     return [
         examine(f"container {wanted['container']}", _name, kind, wanted),
         examine(kind.NAME, _needs, kind, wanted),
-        *(examine(f"address {each}", _address, each) for each in wanted["addresses"]),
+        *places.findings(wanted),
         examine(str(journal.DIR), _enough, thishost.room, wanted),
         examine("memory", _enough, thishost.memory, wanted),
         examine("processor", _processor, theirs, ours),
@@ -154,4 +134,4 @@ def findings(kind, wanted):
         examine(kind.NAME, _versions, theirs, ours, "runtime"),
         examine("AppArmor profile", _profile, has),
         *_on_device(wanted, has),
-        *partners.findings([each for each in has["partners"] if each not in moving], has)]
+        *partners.findings(others, has, wanted["new_ip"])]

@@ -7,6 +7,7 @@ from pathlib import Path
 import objects
 import partners
 import rdma
+import sockets
 import thishost
 from findings import MIND, NO, Finding, Mind, examine
 from journal import Failure
@@ -63,7 +64,13 @@ def take(kind, pids):
     qps = [entry for entry in rdma.resources("qp") if entry.get("pid") in pids]
     regions = [entry for entry in rdma.resources("mr") if entry.get("pid") in pids]
     others = sorted({rdma.partner(entry) for entry in qps} - {None})
-    return {"qps": [entry["lqpn"] for entry in qps],
+
+    def numbers(kind):
+        return [entry["lqpn"] for entry in qps if entry["type"] == kind]
+
+    return {"qps": [entry["lqpn"] for entry in qps], "uc": numbers("UC"), "ud": numbers("UD"),
+            "addresses": sorted({rdma.own(entry) for entry in qps} - {None}),
+            "sockets": sockets.bound(pids),
             "regions": [rdma.region(entry) for entry in regions if "rkey" in entry],
             "mtu": max((entry.get("drv_mig_mtu", 0) for entry in qps), default=0),
             "partners": others, "refusing": partners.refusing(others),

@@ -58,7 +58,7 @@ def _ping(partner, size):
     return bool(match and int(match[1]))
 
 
-def _look(partner, has):
+def _look(partner, has, told):
     try:
         _greet(partner)
     except ConnectionRefusedError:
@@ -68,6 +68,9 @@ def _look(partner, has):
         raise Failure(f"its host refuses UDP port {ROCE_PORT} from here, not from the source: "
                       "look for a firewall") from None
     except OSError as error:
+        if told:
+            raise Failure(f"it cannot be reached from here: {error.strerror}; it has to be told "
+                          "of a new address: look for a route") from None
         # It may be moving itself.
         raise Mind(f"it cannot be reached from here: {error.strerror}") from None
     size = (has["mtu"] or 1024) + RC_HEADERS
@@ -84,6 +87,7 @@ def _look(partner, has):
                "there is not known")
 
 
-def findings(partners, has):
-    """Of each partner, from the destination; has: inventory.take() of the source"""
-    return _all(lambda each: examine(f"partner {each}", _look, each, has), partners)
+def findings(partners, has, told):
+    """Of each partner, from the destination; has: inventory.take() of the source; told:
+    whether they have to be told of another address"""
+    return _all(lambda each: examine(f"partner {each}", _look, each, has, told), partners)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import admit
 import journal
-from container import Runtime, ask, replace, word
+from container import Runtime, ask, replace, settings, word
 from journal import Failure
 
 # The one directory that podman has by default
@@ -110,6 +110,17 @@ class Podman(Runtime):
         if record.role == "destination":
             return self.run(record, *command, "--import", record.images / ARCHIVE)
         return self.run(record, *command, record.cid)
+
+    def environment(self, record):
+        """conmon, which runs runc, gets what podman's configuration has for it."""
+        found = super().environment(record)
+        told = [f"{name}={value}" for name, value in settings(record).items()]
+        if told:
+            place = record.work / "containers.conf"
+            place.write_text("[engine]\nconmon_env_vars = [" + "".join(
+                f"{json.dumps(each)}, " for each in told) + "{append = true}]\n", "utf-8")
+            found["CONTAINERS_CONF_OVERRIDE"] = str(place)
+        return found
 
     def forget(self, record):
         # At the source it is what podman restores; what used its images tells so.

@@ -8,7 +8,8 @@ import subprocess
 from journal import Failure
 
 
-def _run(*words):
+def run(*words):
+    """What the command tells"""
     command = ["rdma", "-j", *words]
     try:
         done = subprocess.run(command, text=True, check=False, stdin=subprocess.DEVNULL,
@@ -25,12 +26,12 @@ def _run(*words):
 
 def resources(kind):
     """All "qp", "mr" or "cm_id", with their details"""
-    return _run("-dd", "resource", "show", kind)
+    return run("-dd", "resource", "show", kind)
 
 
 def links():
     """(RDMA device, network device) of this host"""
-    return [(each["ifname"], each["netdev"]) for each in _run("link", "show")
+    return [(each["ifname"], each["netdev"]) for each in run("link", "show")
             if "netdev" in each]
 
 
@@ -41,7 +42,16 @@ def region(entry):
 
 def partner(entry):
     """The address of a QP's partner, None if the driver does not tell"""
-    if "drv_mig_partner" not in entry:
+    return _address(entry, "drv_mig_partner")
+
+
+def own(entry):
+    """The address of a QP itself, None if it has none or the driver does not tell"""
+    return _address(entry, "drv_mig_address")
+
+
+def _address(entry, name):
+    if name not in entry:
         return None
-    gid = ipaddress.IPv6Address(entry["drv_mig_partner"])
+    gid = ipaddress.IPv6Address(entry[name])
     return str(gid.ipv4_mapped or gid)

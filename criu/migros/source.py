@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 
-import address
+import belongings
 import check
 import driver
 import gate
@@ -212,8 +212,7 @@ def carry(record, peer):
 
 def hand_over(record, peer, timeout=60):
     """Give the image to the destination, which has a copy of it."""
-    for each in record.addresses:
-        address.leave(each)
+    belongings.leave(record)
     if record.state != "handed":
         record.set("handed")
     say(record, "restore")
@@ -240,8 +239,7 @@ def hand_over(record, peer, timeout=60):
 
 def done(record):
     # After a boot it may have had them again.
-    for each in record.addresses:
-        address.leave(each)
+    belongings.leave(record)
     record.set("done")
     try:
         runtime(record.runtime).has_left(record)
@@ -272,9 +270,7 @@ def restore_here(record):
                 "and nothing of the container is alive: partners may be ahead of the "
                 "images. To restore them nevertheless: 'migros recover "
                 f"--believe-images {record.id}'", DOUBT)
-        # There may be no other address of its network.
-        for each, name in zip(record.addresses, record.devices):
-            address.arrive(each, name)
+        belongings.arrive(record)
         kind.restore(record)
         if not kind.lives(record):
             reason = kind.complain(record, "restore.log")

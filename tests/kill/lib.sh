@@ -86,12 +86,13 @@ small() {
 
 fill() { hostexec "$1" "dd if=/dev/zero of=/var/lib/migros/full bs=4k 2>/dev/null || true"; }
 
-# migrate: in the background, as "$command"; its output in h1:/tmp/said
+# migrate: in the background, as "$command"; its output in h1:/tmp/said; $way, if its address
+# does not move along
 migrate() {
 	# Not in the background: halted() must not see that of an earlier one.
 	hostexec h1 "rm -f /tmp/status"
 	hostexec -t 400 h1 "$migros migrate --remote '$migros' --timeout ${1:-60} \
-		--keep-ip 10.77.0.1 --copy $out $container fd77::2 >/tmp/said 2>&1; echo \$? >/tmp/status" &
+		${way:---keep-ip 10.77.0.1} --copy $out $container fd77::2 >/tmp/said 2>&1; echo \$? >/tmp/status" &
 	command=$!
 }
 
@@ -147,12 +148,13 @@ nothing() {
 	[ "$(alive h1)$(alive h2)" = 00 ] || { echo "alive: $(alive h1) $(alive h2)"; return 1; }
 }
 
-# begin: the container in h1, its partner, its bundle in h2
+# begin: the container in h1, its partner, its bundle in h2; $device and $server, if they are
+# others than rxe0 and the address of h1
 begin() {
-	box h1 run $container "checker --server --device rxe0 --control /out/control \
+	box h1 run $container "checker --server --device ${device:-rxe0} --control /out/control \
 		--stall 300 --output /out/report"
 	wait_port h1 18515
-	hostexec -t 900 h3 "timeout 890 checker --client $(address h1) --stall 300" &
+	hostexec -t 900 h3 "timeout 890 checker --client ${server:-$(address h1)} --stall 300" &
 	# shellcheck disable=SC2034 # ended() waits for it
 	partner=$!
 	[ "$runtime" != runc ] ||

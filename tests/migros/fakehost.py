@@ -13,10 +13,15 @@ command and the network), "disk" (full: the journal has only its reserve) or "jo
 cannot be written as long as FAKE_HOST/broken exists). FAKE_FAIL (HOST:restore,
 HOST:checkpoint) fails. FAKE_SLOW is how long a checkpoint takes, in seconds; FAKE_PLAIN
 is a container without RDMA. FAKE_STOCK is the name of a host with the stock driver.
-FAKE_HOST/address has the addresses of the host.
+FAKE_HOST/address has the addresses of the host. FAKE_QP (RC, UC, UD) is what the container
+has with 10.9.9.9, and FAKE_SOCKET an address that a socket of it is bound to; its restore
+fails without the address if criu's plugin is not told that it may change. FAKE_UNREACHED is a
+host that does not reach its partner. FAKE_HOST/devices.d has the devices of containers,
+FAKE_HOST/made those that are there.
 """
 
 import errno
+import ipaddress
 import os
 import runpy
 import signal
@@ -32,13 +37,16 @@ APP = HOST / "app"
 sys.path.insert(0, str(TOOL))
 
 import address  # noqa: E402
+import device  # noqa: E402
 import driver  # noqa: E402
 import inventory  # noqa: E402
 import journal  # noqa: E402
+import partners  # noqa: E402
 import podman  # noqa: E402
 import rdma  # noqa: E402
 import runc  # noqa: E402
 import runtimes  # noqa: E402
+import sockets  # noqa: E402
 from container import STATE, word  # noqa: E402
 
 ADDRESSES = HOST / "address"
@@ -236,6 +244,55 @@ def arrive(text, _=None):
         ADDRESSES.write_text("\n".join([*addresses(), text]))
 
 
+def make(made):
+    if os.environ.get("FAKE_FAIL") == f"{HOST.name}:device":
+        raise journal.Failure("no device")
+    (HOST / "made" / made.name).mkdir(parents=True, exist_ok=True)
+    for each in made.addresses:
+        arrive(each)
+    point("made")
+
+
+def unmake(made):
+    if (HOST / "made" / made.name).exists():
+        (HOST / "made" / made.name).rmdir()
+        for each in made.addresses:
+            leave(each)
+
+
+def find(text):
+    """It may be on a device that moves along."""
+    return f"{text}/24", next((each.name for each in device.devices()), "lo")
+
+
+def holder(text):
+    return "lo" if any(each.split("/")[0] == text.split("/")[0] for each in addresses()) \
+        else None
+
+
+def resources(kind):
+    """A QP, if the container has one"""
+    name = os.environ.get("FAKE_QP")
+    if kind != "qp" or not name:
+        return []
+    far = {} if name == "UD" else {"drv_mig_address": "::ffff:10.9.9.9",
+                                   "drv_mig_partner": "::ffff:10.9.9.1"}
+    return [{"ifname": "rxe0", "lqpn": 17, "type": name, "pid": int(APP.read_text()), **far}
+            ] if APP.exists() else []
+
+
+def greet(_):
+    if os.environ.get("FAKE_UNREACHED") == HOST.name:
+        raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
+
+
+def may_change():
+    """What criu's plugin is told, by podman's conmon too"""
+    told = Path(os.environ.get("CONTAINERS_CONF_OVERRIDE", os.devnull)).read_text()
+    return os.environ.get("CRIU_RDMA_NEW_ADDRESS") == "1" or \
+        '"CRIU_RDMA_NEW_ADDRESS=1"' in told
+
+
 def writes(function):
     def wrapped(self, text):
         if (HOST / "broken").exists():
@@ -253,6 +310,8 @@ def restore(images, archive=None):
             tar.extractall(images.parent)
         point("unpacked")
     if word(images) != "complete":
+        sys.exit(1)
+    if os.environ.get("FAKE_QP") and not holder("10.9.9.9") and not may_change():
         sys.exit(1)
     point("restore")
     # The hook that a guard has added
@@ -279,13 +338,19 @@ elif sys.argv[1] == "run":
     run()
 else:
     runtimes.RUNTIMES.update(runc=FakeRunc, podman=FakePodman)
-    address.find = lambda text: (f"{text}/24", "lo")
+    device.DIR = HOST / "devices.d"
+    device.make, device.unmake = make, unmake
+    address.find = find
     address.device = lambda _: "lo"
     inventory.look = lambda _: []
     if not os.environ.get("FAKE_RDMA"):
-        rdma.resources = lambda _: []
+        rdma.resources = resources
         rdma.links = lambda: [("rxe0", "lo")]
-    address.here = lambda text: text in addresses()
+    address.holder = holder
+    address.of = lambda _: [ipaddress.ip_address("10.9.9.2")]
+    address.towards = lambda _: "lo"
+    sockets.bound = lambda _: os.environ.get("FAKE_SOCKET", "").split()
+    partners._greet, partners._ping = greet, lambda *_: True
     address.leave, address.arrive = leave, arrive
     driver.MODULE = HOST / "module"
     if os.environ.get("FAKE_STOCK") != HOST.name:

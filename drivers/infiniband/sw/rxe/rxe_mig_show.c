@@ -96,15 +96,23 @@ int rxe_mig_get_hw_stats(struct ib_device *ibdev, struct rdma_hw_stats *stats,
 	return num + RXE_MIG_NUM_COUNTERS;
 }
 
-/* Who its partner is, as far as rxe knows */
-static int put_partner(struct sk_buff *msg, struct rxe_qp *qp)
+static int put_gid(struct sk_buff *msg, const char *name,
+		   const union ib_gid *gid)
 {
-	struct rxe_mig_path path;
 	char text[sizeof("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255")];
 
+	snprintf(text, sizeof(text), "%pI6c", gid);
+	return rdma_nl_put_driver_string(msg, name, text);
+}
+
+/* Where it is, and who its partner, as far as rxe knows */
+static int put_path(struct sk_buff *msg, struct rxe_qp *qp)
+{
+	struct rxe_mig_path path;
+
 	rxe_mig_path_of(qp, &path);
-	snprintf(text, sizeof(text), "%pI6c", &path.dgid);
-	if (rdma_nl_put_driver_string(msg, "mig_partner", text) ||
+	if (put_gid(msg, "mig_address", &path.sgid) ||
+	    put_gid(msg, "mig_partner", &path.dgid) ||
 	    rdma_nl_put_driver_u32(msg, "mig_mtu", qp->mtu))
 		return -EMSGSIZE;
 	return 0;
@@ -142,13 +150,14 @@ int rxe_mig_fill_res_qp(struct sk_buff *msg, struct ib_qp *ibqp)
 	int err = 0;
 
 	rxe_mig_qp_lock(qp);
-	if (qp_type(qp) != IB_QPT_RC || !qp->pri_av.network_type)
+	if ((qp_type(qp) != IB_QPT_RC && qp_type(qp) != IB_QPT_UC) ||
+	    !qp->pri_av.network_type)
 		goto out;
 	err = -EMSGSIZE;
 	table = nla_nest_start(msg, RDMA_NLDEV_ATTR_DRIVER);
 	if (!table)
 		goto out;
-	err = put_partner(msg, qp);
+	err = put_path(msg, qp);
 	if (!err && mig)
 		err = put_details(msg, mig);
 	if (err)
