@@ -203,6 +203,79 @@ static int scan_files(pid_t pid, pid_t virt, const char *comm, bool only_look)
 	return ret;
 }
 
+static bool in_tree(pid_t pid)
+{
+	struct pstree_item *item;
+
+	for_each_pstree_item(item)
+		if (item->pid->real == pid)
+			return true;
+	return false;
+}
+
+/* Which of the contexts is this file of a process the file of? */
+static const struct dumped *dumped_at(pid_t pid, int fd, const struct stat *st)
+{
+	size_t i;
+
+	for (i = 0; i < nr_dumped; i++)
+		if (S_ISCHR(st->st_mode) && st->st_rdev == dumped[i].rdev &&
+		    !syscall(SYS_kcmp, pid, getpid(), KCMP_FILE, fd, dumped[i].fd))
+			return &dumped[i];
+	return NULL;
+}
+
+/* A process of which nothing is dumped may have a file of the contexts, too. */
+static int check_outsider(pid_t pid)
+{
+	const struct dumped *d;
+	char path[64], comm[32];
+	struct dirent *de;
+	int ret = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	if (!dir)
+		return 0; /* it has ended */
+	while (!ret && (de = readdir(dir))) {
+		struct stat st;
+
+		if (*de->d_name == '.' || fstatat(dirfd(dir), de->d_name, &st, 0))
+			continue;
+		d = dumped_at(pid, atoi(de->d_name), &st);
+		if (!d)
+			continue;
+		read_comm(pid, comm, sizeof(comm));
+		pr_err(WHO "process %d (%s), which is not among those that are dumped, has the file open, too (its fd %s), and would be left with a context that is dead; close it there, or dump both together\n",
+		       who(d), pid, comm, de->d_name);
+		ret = -1;
+	}
+	closedir(dir);
+	return ret;
+}
+
+static int check_outsiders(void)
+{
+	struct dirent *de;
+	int ret = 0;
+	pid_t pid;
+	DIR *dir;
+
+	dir = opendir("/proc");
+	if (!dir) {
+		pr_perror("Can't open /proc");
+		return -1;
+	}
+	while (!ret && (de = readdir(dir))) {
+		pid = atoi(de->d_name);
+		if (pid > 0 && pid != getpid() && !in_tree(pid))
+			ret = check_outsider(pid);
+	}
+	closedir(dir);
+	return ret;
+}
+
 /* The mappings of device files in one task. */
 static int scan_vmas(pid_t pid, pid_t virt, const char *comm)
 {
@@ -540,7 +613,7 @@ int rdma_dump_tree(void)
 		return 0;
 
 	if (nr_dumped) {
-		if (refuse_options() || rdma_verbs_load())
+		if (refuse_options() || rdma_verbs_load() || check_outsiders())
 			return -1;
 		for_each_pstree_item(item) {
 			if (!task_alive(item))

@@ -40,6 +40,14 @@
 #ifndef LIMITS
 #define LIMITS 0		/* RESUME_LIMIT expiries */
 #endif
+#ifndef PLIMITS
+#define PLIMITS 0		/* PAUSE_LIMIT expiries */
+#endif
+#ifdef LOST			/* A may be lost for good */
+#define LOSTA 1
+#else
+#define LOSTA 0
+#endif
 #ifndef K
 #ifdef LIVE
 #define K 10
@@ -105,6 +113,7 @@
 #define RES	2
 #define STOP	3
 #define TOMB	4
+#define ERR	5		/* its work failed; it drops everything */
 
 #define NOADDR	7
 #define EVIL	5
@@ -134,6 +143,15 @@ bit comm[2], image[2];
 byte stops[2];
 byte attacks = ATTACK, losses = LOSS, dups = DUP, lates = LATE;
 byte cancels = CANCELS, limits = LIMITS;
+#if PLIMITS > 0
+byte plimits = PLIMITS;
+#endif
+#if PLIMITS > 0 || LOSTA
+bit gone[2];			/* failed, or lost for good */
+#define GONE(s) gone[s]
+#else
+#define GONE(s) 0
+#endif
 byte rounds, hops;
 
 /* ghosts: what an all-seeing observer knows */
@@ -145,7 +163,7 @@ byte gloc[8];			/* [side * 4 + epoch]: where that epoch lives */
 
 byte i, h;
 hidden int p;
-hidden byte j, k, op, src, dst, e, non, ech, psn, gid, f, sd, t;
+hidden byte j, k, op, src, dst, e, non, ech, psn, gid, f, sd, inst;
 hidden byte fresh, ver;
 
 /* ---- network ---- */
@@ -607,31 +625,31 @@ inline clear(kx)
 
 inline dostop(so1)
 {
-	t = cur[so1]; printf("stop %d\n", t);
+	inst = cur[so1]; printf("stop %d\n", inst);
 	stops[so1]--;
-	ep[t]++; gep[so1]++;
-	assert(gep[so1] == ep[t]);
+	ep[inst]++; gep[so1]++;
+	assert(gep[so1] == ep[inst]);
 	if
 #ifndef MUTANT_NEW_SECRET
-	:: pend[t] -> skip				/* [AUTH-1] */
-	:: else -> sec[t] = SECRET(so1, ep[t])
+	:: pend[inst] -> skip				/* [AUTH-1] */
+	:: else -> sec[inst] = SECRET(so1, ep[inst])
 #else
-	:: 1 -> sec[t] = SECRET(so1, ep[t])
+	:: 1 -> sec[inst] = SECRET(so1, ep[inst])
 #endif
 	fi;
-	st[t] = STOP; pend[t] = 0; lim[t] = 0; nakp[t] = 0; nxt[t] = una[t]; old[t] = NOADDR;
-	sfwd[t] = NOADDR; ann[t] = 0;
-	gloc[so1*4+ep[t]] = ADDR(t);
-	copy(t, IMG(so1));
-	old[IMG(so1)] = ADDR(t);
+	st[inst] = STOP; pend[inst] = 0; lim[inst] = 0; nakp[inst] = 0; nxt[inst] = una[inst]; old[inst] = NOADDR;
+	sfwd[inst] = NOADDR; ann[inst] = 0;
+	gloc[so1*4+ep[inst]] = ADDR(inst);
+	copy(inst, IMG(so1));
+	old[IMG(so1)] = ADDR(inst);
 	image[so1] = 1; comm[so1] = 0;
 	quiet()
 }
 
 inline docancel(so2)
 {
-	t = cur[so2];
-	st[t] = RES; pend[t] = 1; image[so2] = 0;
+	inst = cur[so2];
+	st[inst] = RES; pend[inst] = 1; image[so2] = 0;
 	clear(IMG(so2));
 	onelive();
 	quiet()
@@ -648,45 +666,67 @@ inline endstone(ux)
 
 inline dotomb(so3, fin)
 {
-	t = cur[so3]; printf("destroy %d\n", t);
-	st[t] = fin;
+	inst = cur[so3]; printf("destroy %d\n", inst);
+	st[inst] = fin;
 	if
-	:: fin == NONE -> clear(t)
+	:: fin == NONE -> clear(inst)
 	:: else ->	/* what a tombstone keeps */
-		endstone(t);
-		una[t] = 0; nxt[t] = 0; chal[t] = 0; psec[t] = 0; pe[t] = 0; ps[t] = 0; ann[t] = 0
+		endstone(inst);
+		una[inst] = 0; nxt[inst] = 0; chal[inst] = 0; psec[inst] = 0; pe[inst] = 0; ps[inst] = 0; ann[inst] = 0
 	fi;
 	quiet()
 }
 
 inline dorestore(so4)
 {
-	t = nexth[so4]; printf("restore %d\n", t);
-	clear(t);
-	copy(IMG(so4), t);
-	nxt[t] = una[t]; pend[t] = 1;
+	inst = nexth[so4]; printf("restore %d\n", inst);
+	clear(inst);
+	copy(IMG(so4), inst);
+	nxt[inst] = una[inst]; pend[inst] = 1;
 	if
 #ifndef MUTANT_TOMBSTONE_OF_PARTNER
-	:: MEETS(t) -> skip
+	:: MEETS(inst) -> skip
 #endif
-	:: else -> endstone(t)
+	:: else -> endstone(inst)
 	fi;
 	if
-	:: ADDR(t) != old[IMG(so4)] -> old[t] = old[IMG(so4)]
+	:: ADDR(inst) != old[IMG(so4)] -> old[inst] = old[IMG(so4)]
 	:: else -> skip
 	fi;
 	if
-	:: ADDR(t) == old[IMG(so4)] && !cap[t] -> st[t] = RUN	/* RESUME-2 */
-	:: else -> st[t] = RES
+	:: ADDR(inst) == old[IMG(so4)] && !cap[inst] -> st[inst] = RUN	/* RESUME-2 */
+	:: else -> st[inst] = RES
 	fi;
-	gloc[so4*4+ep[t]] = ADDR(t);
+	gloc[so4*4+ep[inst]] = ADDR(inst);
 	clear(IMG(so4));
-	cur[so4] = t; home[so4] = t; image[so4] = 0;
+	cur[so4] = inst; home[so4] = inst; image[so4] = 0;
 	if
-	:: so4 == 0 -> nexth[so4] = NEXTA(t)
-	:: else -> nexth[so4] = t + 1
+	:: so4 == 0 -> nexth[so4] = NEXTA(inst)
+	:: else -> nexth[so4] = inst + 1
 	fi;
 	onelive();
+	quiet()
+}
+
+/* [PAUSE-10], or the retries of RC are used up: what was posted fails */
+inline dofail(ex1)
+{
+	printf("error %d\n", ex1);
+	st[ex1] = ERR; pend[ex1] = 0; ps[ex1] = 0; nakp[ex1] = 0; lim[ex1] = 0;
+	nxt[ex1] = una[ex1]; stops[SIDE(ex1)] = 0; gone[SIDE(ex1)] = 1;
+	quiet()
+}
+
+/* Nobody will restore it: its host died, or its snapshot was thrown away */
+inline dolose(ls1)
+{
+	printf("lost %d\n", cur[ls1]);
+	if
+	:: st[cur[ls1]] == TOMB -> skip
+	:: else -> clear(cur[ls1])
+	fi;
+	clear(IMG(ls1));
+	image[ls1] = 0; comm[ls1] = 0; stops[ls1] = 0; gone[ls1] = 1;
 	quiet()
 }
 
@@ -698,7 +738,7 @@ inline onelive()
 
 inline quiet()
 {
-	rounds = 0; hops = 0; t = 0
+	rounds = 0; hops = 0; inst = 0
 }
 
 #define oldh(s) (3 * (s) + (1 - (s)) * (1 - (cur[0] & 1)))
@@ -731,6 +771,9 @@ inline life(ls)
 #ifdef CRASH
 	/* the old host dies after the dump, without a tombstone */
 	:: atomic { comm[ls] && image[ls] && st[cur[ls]] == STOP && (CRASH) -> d_step { dotomb(ls, NONE) } }
+#endif
+#ifdef LOST
+	:: atomic { ls == 0 && !GONE(0) && (LIVEI(cur[0]) || image[0]) -> d_step { dolose(0) } }
 #endif
 	:: atomic { comm[ls] && image[ls] && nexth[ls] != cur[ls] && (st[PLACE(nexth[ls])] == NONE || st[PLACE(nexth[ls])] == TOMB) -> d_step { dorestore(ls) } }
 	fi
@@ -797,8 +840,12 @@ inline senddata(ex)
 
 #ifdef LIVE
 #define WHOLE(x) (st[x] == RUN && !HELD(x) && (STOCKB || lim[x] || !pend[x]) && una[x] == NMSG(SIDE(x)) && xp[x] == NMSG(1-SIDE(x)))
-#define DONE (LIVEI(cur[0]) && LIVEI(cur[1]) && WHOLE(cur[0]) && WHOLE(cur[1]) && \
-	av[cur[0]] == ADDR(cur[1]) && av[cur[1]] == ADDR(cur[0]))
+/* Where one is gone the other has no work that waits. */
+#define SETTLED(s) (GONE(s) || (LIVEI(cur[s]) && una[cur[s]] == NMSG(s)))
+#define DONE ((LIVEI(cur[0]) && LIVEI(cur[1]) && WHOLE(cur[0]) && WHOLE(cur[1]) && \
+	av[cur[0]] == ADDR(cur[1]) && av[cur[1]] == ADDR(cur[0])) || \
+	((GONE(0) || GONE(1)) && SETTLED(0) && SETTLED(1)))
+#define UP(s) (LIVEI(cur[s]) || GONE(s))
 #if LATE > 0
 #define IDLE (net[0] == 0 && held == 0)
 #else
@@ -825,7 +872,23 @@ inline tickhost(tx)
 	if
 	:: LIVEI(tx) -> nxt[tx] = una[tx]
 	:: else -> skip
+	fi;
+#if PLIMITS > 0 || LOSTA
+	if
+	:: LIVEI(tx) && GONE(1 - SIDE(tx)) && una[tx] < NMSG(SIDE(tx)) && rounds > 2 ->
+		if
+#ifndef MUTANT_NO_PAUSE_LIMIT
+		:: HELD(tx) -> dofail(tx)
+#endif
+#ifndef MUTANT_NO_RESUME_LIMIT
+		:: !HELD(tx) && st[tx] == RES -> st[tx] = RUN; lim[tx] = 1
+#endif
+		:: !HELD(tx) && st[tx] == RUN -> dofail(tx)	/* the retries of RC */
+		:: else -> skip
+		fi
+	:: else -> skip
 	fi
+#endif
 }
 
 /* the sides take turns */
@@ -850,7 +913,7 @@ inline tick()
 #endif
 	fi;
 	if
-	:: LIVEI(cur[0]) && LIVEI(cur[1]) -> rounds = rounds + turn
+	:: UP(0) && UP(1) -> rounds = rounds + turn
 	:: else -> rounds = 0
 	fi;
 	assert(rounds <= RMAX);		/* heals in RMAX rounds of timers */
@@ -898,24 +961,24 @@ inline choose()
 inline find()
 {
 	op = (p >> 24) & 15; src = (p >> 21) & 7;
-	h = NOADDR; t = NOADDR; j = 0;
+	h = NOADDR; inst = NOADDR; j = 0;
 	do
 	:: j < 5 ->
 		if
 		:: HERE(j) && st[j] != TOMB -> h = j
-		:: HERE(j) && st[j] == TOMB -> t = j
+		:: HERE(j) && st[j] == TOMB -> inst = j
 		:: else -> skip
 		fi;
 		j++
 	:: else -> break
 	od;
 	if
-	:: h == NOADDR -> h = t
+	:: h == NOADDR -> h = inst
 #ifndef MUTANT_SELF_TO_LIVE
-	:: h != NOADDR && op == SELF && st[h] != STOP -> h = t
+	:: h != NOADDR && op == SELF && st[h] != STOP -> h = inst
 #endif
 #ifndef MUTANT_ASKS_ITSELF
-	:: h != NOADDR && (op == PROBE || op == RESUME) && MEETS(h) && src == av[h] -> h = t
+	:: h != NOADDR && (op == PROBE || op == RESUME) && MEETS(h) && src == av[h] -> h = inst
 #endif
 	:: else -> skip
 	fi;
@@ -927,7 +990,7 @@ inline find()
 	:: else -> skip
 	fi;
 #endif
-	t = 0; j = 0
+	inst = 0; j = 0
 }
 #endif
 
@@ -1001,9 +1064,18 @@ init {
 	/* RESUME_LIMIT; the partner is Paused and the tombstone knows us */
 	:: d_step { limits > 0 && st[cur[0]] == RES && MAYRUN(cur[0]) && HELD(cur[1]) && sfwd[oldh(0)] != NOADDR ->
 		limits--; st[cur[0]] = RUN; lim[cur[0]] = 1; quiet() }
+#if PLIMITS > 0
+	/* PAUSE_LIMIT, with work outstanding */
+	:: d_step { plimits > 0 && LIVEI(cur[0]) && HELD(cur[0]) && una[cur[0]] < NMSG(0) ->
+		plimits--; dofail(cur[0]) }
+	:: d_step { plimits > 0 && LIVEI(cur[1]) && HELD(cur[1]) && una[cur[1]] < NMSG(1) ->
+		plimits--; dofail(cur[1]) }
+#endif
 	:: d_step { MAYSEND(cur[0]) && net[K-1] == 0 -> senddata(cur[0]) }
 	:: d_step { MAYSEND(cur[1]) && net[K-1] == 0 -> senddata(cur[1]) }
-#ifdef COVER	/* must fail: everything this configuration is about can happen */
+#if defined(COVER) && (PLIMITS > 0 || LOSTA)
+	:: d_step { GONE(1) && (LOSTA || (LIVEI(cur[0]) && lim[cur[0]])) -> assert(false) }
+#elif defined(COVER)	/* must fail: everything this configuration is about can happen */
 	:: d_step { gres[0] == STOPSA && gres[1] == STOPSB && gc[0] == NA && gc[1] == NB && LIVEI(cur[0]) && LIVEI(cur[1]) && !pend[cur[0]] && !pend[cur[1]] -> assert(false) }
 #endif
 	:: life(0)

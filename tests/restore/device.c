@@ -162,6 +162,48 @@ static void c_other_index(void)
 	remove_device();
 }
 
+/* The last number of each kind that its device has given out is free again. */
+static void s_freed(void)
+{
+	uint32_t *freed = (void *)area[2];
+
+	make_pd();
+	make_mr(REMOTE);
+	make_cq(1, NULL);
+	make_qp(IBV_QPT_RC, NULL);
+	freed[0] = make_mr(REMOTE)->rkey >> 8;
+	freed[1] = make_qp(IBV_QPT_RC, NULL)->qp_num;
+	check0(ibv_dereg_mr(o.mr));
+	check0(ibv_destroy_qp(o.qp));
+}
+
+/* Somebody may still use them: a device that never had them does not give them out. */
+static void c_numbers_freed(void)
+{
+	const uint32_t *freed = (void *)area[2];
+	struct ibv_context *ctx;
+	uint32_t key, qpn;
+	int i;
+
+	add_device();
+	make_image(s_freed);
+	ctx = open_device(DEV9);
+	restore_into(ctx, NULL);
+	check0(resume(ctx, 0, NULL));
+	o.ctx = ctx;
+	make_pd();
+	make_cq(1, NULL);
+	for (i = 0; i != 10; i++) {
+		key = make_mr(REMOTE)->rkey >> 8;
+		qpn = make_qp(IBV_QPT_RC, NULL)->qp_num;
+		if (key <= freed[0] || qpn <= freed[1])
+			bad("key %#x and QPN %#x after %#x and %#x", key, qpn,
+			    freed[0], freed[1]);
+	}
+	leave(ctx);
+	remove_device();
+}
+
 /* Adds and removes addresses of the device until it is killed */
 static pid_t start_churn(void)
 {
@@ -242,6 +284,7 @@ const struct test device_tests[] = {
 	{ "AH on another device", c_other_device_ah },
 	{ "GID at another index: %s", c_other_index,
 	  .types = ONLY(AH) | ONLY(QP) },
+	{ "numbers that were freed, on another device", c_numbers_freed },
 	{ "dumps, while addresses come and go", c_addresses_change },
 	{ "EMSGSIZE: small MTU", c_small_mtu },
 	{}

@@ -3,8 +3,6 @@
  * A dump takes the same system calls for any number of objects, and a restored QP
  * takes four: two for its handle, CREATE, REFILL.
  */
-#include <stdarg.h>
-#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include "suite.h"
@@ -12,23 +10,10 @@
 #define FEW 3
 #define MORE 50
 
-static unsigned int calls;
 static int num_qps;
 static bool own_cqs;
 
-/* Libraries call these in place of those of the C library. */
-int ioctl(int fd, unsigned long request, ...)
-{
-	va_list args;
-	void *arg;
-
-	va_start(args, request);
-	arg = va_arg(args, void *);
-	va_end(args);
-	calls++;
-	return syscall(SYS_ioctl, fd, request, arg);
-}
-
+/* Libraries call this one in place of that of the C library; ioctl(): version.c */
 ssize_t read(int fd, void *buf, size_t len)
 {
 	calls++;
@@ -103,5 +88,5 @@ const struct test few_tests[] = {
 	{ "few: system calls of a restored QP", c_restore, .arg = &shared },
 	{ "few: system calls of a restored QP that has a CQ of its own",
 	  c_restore, .arg = &own },
-	{}
+	{ }
 };

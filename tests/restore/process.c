@@ -7,8 +7,10 @@
 #include <linux/capability.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <rdma/ib_user_verbs.h>
 
 #include "suite.h"
@@ -85,6 +87,100 @@ static void c_zombie(void)
 	expect(ESRCH, restore_args(ctx, find(0, RXE_MIG_REC_MR),
 	       IBV_RESTORE_CREATE, &args), "MR of a zombie");
 	expect(0, create(ctx, find(0, RXE_MIG_REC_MR)), "of this process");
+}
+
+/* ---- a pid that belongs to another process by now ---- */
+
+/* Forks until the child has this pid; it does not return there but runs child() */
+static void fork_as(pid_t pid, void (*child)(void))
+{
+	char text[16];
+	FILE *file;
+	pid_t got;
+	int i;
+
+	fflush(stdout);
+	for (i = 0; i != 200; i++) {
+		file = fopen("/proc/sys/kernel/ns_last_pid", "w");
+		check(file, "ns_last_pid");
+		snprintf(text, sizeof(text), "%d", pid - 1);
+		check(fputs(text, file) > 0 && !fclose(file), "ns_last_pid");
+		got = fork();
+		check(got >= 0, "fork");
+		if (!got && getpid() == pid) {
+			child();
+			for (;;)
+				pause();
+		}
+		if (!got)
+			_exit(0);
+		if (got == pid)
+			return;
+		check(waitpid(got, NULL, 0) == got, "wait");
+	}
+	die("pid %d is not free", pid);
+}
+
+static void without_fd(void) { close_range(3, ~0U, 0); }
+
+/* The same device and the same number, but a file of its own */
+static void with_own_fd(void)
+{
+	struct ibv_context *ctx;
+
+	close_range(3, ~0U, 0);
+	ctx = open_device(device);
+	check(ibv_alloc_pd(ctx), "alloc_pd");
+}
+
+static long pinned_kb(pid_t pid)
+{
+	char path[64], line[128];
+	long kb = -1;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	file = fopen(path, "r");
+	check(file, path);
+	while (fgets(line, sizeof(line), file))
+		sscanf(line, "VmPin: %ld", &kb);
+	fclose(file);
+	return kb;
+}
+
+/* The restorer still believes that it is the task that it has made. */
+static void c_pid_reused(void)
+{
+	struct ibv_restore_args args = { .comp_mask = IBV_RESTORE_ARGS_PID,
+					 .fd = -1 };
+	struct rxe_mig_rec *mr;
+	struct ibv_context *ctx;
+	struct sig before;
+
+	make_image(s_mr_remote);
+	ctx = open_device(device);
+	mr = find(0, RXE_MIG_REC_MR);
+	check0(create(ctx, find(0, RXE_MIG_REC_PD)));
+	args.pid = start_process(true);
+	end_process(args.pid);
+	fork_as(args.pid, (void (*)(void))this_test->arg);
+	usleep(500000);
+	before = sig_of(ctx);
+	expect(EPERM, restore_args(ctx, mr, IBV_RESTORE_CREATE, &args), "MR");
+	expect(EPERM, ibv_restore_object(ctx, NULL, IBV_RESTORE_TYPE_CONTEXT,
+	       IBV_RESTORE_ADOPT, &args, sizeof(args)), "ADOPT");
+	same_sig(before, sig_of(ctx), "with a reused pid");
+	if (pinned_kb(args.pid))
+		bad("%ld kB of it are pinned", pinned_kb(args.pid));
+	end_process(args.pid);
+
+	/* What would have been seen */
+	args.pid = start_process(true);
+	expect(0, restore_args(ctx, mr, IBV_RESTORE_CREATE, &args),
+	       "MR of the right one");
+	if (pinned_kb(args.pid) != 8)
+		bad("%ld kB of the right one are pinned", pinned_kb(args.pid));
+	end_process(args.pid);
 }
 
 static void c_dead_owner(void)
@@ -239,6 +335,128 @@ static void c_deputy(void)
 	end_writer(twin);
 	end_writer(other);
 	end_writer(member);
+}
+
+/* ---- a setuid program that is tricked ---- */
+
+#define DEPUTY "/usr/local/bin/restore-deputy"
+#define DOORBELL_LEN (sizeof(struct ib_uverbs_cmd_hdr) +                       \
+		      sizeof(struct ib_uverbs_post_send))
+
+/* What librxe writes to have a QP send */
+static void doorbell(struct ibv_qp *qp, void *command)
+{
+	struct ib_uverbs_cmd_hdr hdr = {
+		.command = IB_USER_VERBS_CMD_POST_SEND,
+		.in_words = DOORBELL_LEN / 4,
+		.out_words = sizeof(struct ib_uverbs_post_send_resp) / 4,
+	};
+	struct ib_uverbs_post_send post = {
+		.response = (uintptr_t)BUF,
+		.qp_handle = qp->handle,
+		.wqe_size = sizeof(struct ib_uverbs_send_wr),
+	};
+
+	memcpy(command, &hdr, sizeof(hdr));
+	memcpy(command + sizeof(hdr), &post, sizeof(post));
+}
+
+/* A copy of cat for everybody, with these permissions and file capabilities */
+static void make_deputy(mode_t mode, uint32_t caps)
+{
+	struct vfs_cap_data data = {
+		.magic_etc = VFS_CAP_REVISION_2 | VFS_CAP_FLAGS_EFFECTIVE,
+		.data[0].permitted = caps,
+	};
+
+	check(!system("cp /bin/cat " DEPUTY), "cp");
+	check(!chown(DEPUTY, 0, 0) && !chmod(DEPUTY, mode), DEPUTY);
+	if (caps)
+		check(!setxattr(DEPUTY, "security.capability", &data,
+				sizeof(data), 0), "setxattr");
+}
+
+/*
+ * A user runs the program, which gets a doorbell at its standard input and has the
+ * file as its standard output. It says how that ended; where the answer goes is not
+ * in its memory, so "Bad address" is that it was let in.
+ */
+static void expect_deputy(struct ibv_context *ctx, struct ibv_qp *qp,
+			  const char *want, const char *what)
+{
+	char command[DOORBELL_LEN], said[256] = {};
+	int in[2], err[2];
+	pid_t pid;
+
+	doorbell(qp, command);
+	check(!pipe(in) && !pipe(err), "pipe");
+	fflush(stdout);
+	pid = fork();
+	check(pid >= 0, "fork");
+	if (!pid) {
+		gid_t group = 100;
+
+		if (setgroups(1, &group) || setresgid(1000, 1000, 1000) ||
+		    setresuid(1000, 1000, 1000))
+			_exit(9);
+		dup2(in[0], 0);
+		dup2(ctx->cmd_fd, 1);
+		dup2(err[1], 2);
+		close_range(3, ~0U, 0);
+		execl(DEPUTY, DEPUTY, (char *)NULL);
+		_exit(8);
+	}
+	close(in[0]);
+	close(err[1]);
+	check(write(in[1], command, sizeof(command)) == sizeof(command),
+	      "write");
+	close(in[1]);
+	for (;;) {
+		size_t len = strlen(said);
+		ssize_t got = read(err[0], said + len, sizeof(said) - 1 - len);
+
+		if (got <= 0)
+			break;
+	}
+	close(err[0]);
+	check(waitpid(pid, NULL, 0) == pid, "wait");
+	expectations++;
+	if (!strstr(said, want))
+		bad("%s: it says \"%s\", not \"%s\"", what, said, want);
+}
+
+static void c_deputy_doorbell(void)
+{
+	struct ibv_restore_args args = { .comp_mask = IBV_RESTORE_ARGS_PID,
+					 .fd = -1 };
+	char command[DOORBELL_LEN];
+	struct ibv_context *ctx;
+	struct writer user;
+
+	o.ctx = ctx = open_device(device);
+	make_pd();
+	make_cq(10, NULL);
+	make_qp(IBV_QPT_RC, NULL);
+	to_state(o.qp, IBV_QPS_RTS, false);
+	user = start_writer(ctx->cmd_fd, 1000, 100);
+
+	doorbell(o.qp, command);
+	expect(sizeof(command), write(ctx->cmd_fd, command, sizeof(command)),
+	       "who opened it");
+	make_deputy(0755, 0);
+	/* Stock: exec has given it other credentials */
+	expect_deputy(ctx, o.qp, "Permission denied", "before ADOPT");
+	args.pid = user.pid;
+	check0(ADOPT());
+	end_writer(user);
+	expect_deputy(ctx, o.qp, "Bad address", "a program of the user");
+	make_deputy(04755, 0);
+	expect_deputy(ctx, o.qp, "Permission denied", "setuid");
+	make_deputy(02755, 0);
+	expect_deputy(ctx, o.qp, "Permission denied", "setgid");
+	make_deputy(0755, 1 << CAP_NET_RAW);
+	expect_deputy(ctx, o.qp, "Permission denied", "with a capability");
+	check(!unlink(DEPUTY), "unlink");
 }
 
 /* ---- capabilities ---- */
@@ -402,9 +620,13 @@ static void c_caps_other_memory(void)
 const struct test process_tests[] = {
 	{ "ESRCH: MR of a dead process", c_dead_process },
 	{ "ESRCH: MR of a zombie", c_zombie },
+	{ "EPERM: reused pid", c_pid_reused, .arg = without_fd },
+	{ "EPERM: reused pid of another user of RDMA", c_pid_reused,
+	  .arg = with_own_fd },
 	{ "EOPNOTSUPP: dump of a dead process's MR", c_dead_owner },
 	{ "errors of ADOPT", c_adopt },
 	{ "EACCES: write() by others", c_deputy },
+	{ "EACCES: doorbell by setuid programs", c_deputy_doorbell },
 	{ "no capability: CREATE of a %s", c_create_nobody,
 	  .types = ANYBODYS },
 	{ "EPERM: CREATE of a %s", NULL, h_create_nobody,

@@ -48,7 +48,8 @@ struct test {
 /* Of each file; they end with one without a name */
 extern const struct test trip_tests[], record_tests[], order_tests[],
 	lease_tests[], event_tests[], call_tests[], process_tests[],
-	device_tests[], version_tests[], many_tests[], few_tests[];
+	memory_tests[], cgroup_tests[], device_tests[], version_tests[],
+	many_tests[], few_tests[];
 
 extern const struct test *this_test;
 extern uint32_t case_type;		/* of its types, or 0 */
@@ -198,6 +199,9 @@ void expect_blame(const struct ibv_dump_refusal *why,
 /* ---- device.c, version.c ---- */
 
 void remove_device(void);
+
+/* ioctl() and read() so far */
+extern unsigned int calls;
 
 /* What the driver itself has said at the last dump */
 extern struct rxe_mig_refusal dump_refusal;

@@ -25,6 +25,8 @@ static void note_refusal(const struct ib_uverbs_ioctl_hdr *hdr)
 			       sizeof(dump_refusal));
 }
 
+unsigned int calls;
+
 int ioctl(int fd, unsigned long cmd, ...);
 
 /* libibverbs calls this one instead of libc's */
@@ -40,6 +42,7 @@ int ioctl(int fd, unsigned long cmd, ...)
 	va_start(args, cmd);
 	p = va_arg(args, void *);
 	va_end(args);
+	calls++;
 	hdr = p;
 	ours = cmd == RDMA_VERBS_IOCTL &&
 	       hdr->object_id == UVERBS_OBJECT_DEVICE &&

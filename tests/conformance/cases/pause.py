@@ -308,10 +308,41 @@ def bounded(setting):
     with_limit(link, "pause_limit", 1000, act)
 
 
+@clause("TIME-1", "limits are module parameters, 0 = no limit")
+@clause("PAUSE-10", "a QP with outstanding work fails it with retry-exceeded and goes "
+        "to ERR")
+def unbounded(setting):
+    """0 is not at once."""
+    link = Link(setting, timeout=16, retry=2)
+    before = link.endpoint.counters()["mig_gave_up"]
+    link.endpoint.post(op="SEND", id=1)
+    link.expect(SEND_ONLY, psn=link.theirs)
+
+    def waits():
+        link.pause()
+        link.endpoint.post(op="SEND", id=2)
+        # Several PROBEs, which is when a limit is looked at
+        done = link.endpoint.poll(ms=4000)["wc"]
+        check(not done, f"completion {done} without a limit")
+        check(link.endpoint.query()["qp_state"] == 3, "the QP left RTS")
+        link.drain()
+        link.resume()
+        for psn in (link.theirs, link.theirs + 1):
+            link.expect(SEND_ONLY, psn=psn & 0xffffff)
+        link.ack(link.theirs + 1, msn=2)
+        link.completions(1, 2)
+        check(link.endpoint.counters()["mig_gave_up"] == before, "counted")
+    with_limit(link, "pause_limit", 0, waits)
+
+
 @clause("SEC-8", "QPs that gave up;")
 def counts_gave_up(setting):
+    """and the kernel's log names them"""
     link = Link(setting)
     before = link.endpoint.counters()["mig_gave_up"]
+    message = (f"qp#{link.their_qpn} .*partner qp#{link.qpn} did not resume within "
+               "[1-9][0-9]* ms, giving up")
+    link.endpoint.shell(f"! dmesg | grep -q '{message}'")
 
     def act():
         link.pause()
@@ -319,6 +350,7 @@ def counts_gave_up(setting):
         link.endpoint.poll(ms=4000)
         time.sleep(0.1)
         check(link.endpoint.counters()["mig_gave_up"] == before + 1, "not counted")
+        link.endpoint.shell(f"dmesg | grep '{message}'")
     with_limit(link, "pause_limit", 500, act)
 
 

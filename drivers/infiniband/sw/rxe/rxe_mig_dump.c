@@ -639,9 +639,12 @@ void rxe_mig_refuse(struct rxe_mig_refusal *why, u32 type, u32 handle,
 	strscpy(why->text, text, sizeof(why->text));
 }
 
-/* Do the pinned pages still back the addresses they were registered with? */
+/* Do the pinned pages still back the addresses they were registered with, and
+ * could they be pinned there again?
+ */
 static bool mr_is_stale(struct rxe_mr *mr, struct mm_struct *mm)
 {
+	unsigned int flags = mr->umem->writable ? FOLL_WRITE : 0;
 	struct sg_page_iter iter;
 	unsigned long va = mr->umem->address & PAGE_MASK;
 	struct page *page;
@@ -651,8 +654,7 @@ static bool mr_is_stale(struct rxe_mr *mr, struct mm_struct *mm)
 
 	mmap_read_lock(mm);
 	for_each_sgtable_page(&mr->umem->sgt_append.sgt, &iter, 0) {
-		n = get_user_pages_remote(mm, va, 1, FOLL_FORCE, &page,
-					  &locked);
+		n = get_user_pages_remote(mm, va, 1, flags, &page, &locked);
 		if (n != 1) {
 			stale = true;
 			break;
@@ -697,7 +699,7 @@ static int check_mr(const struct rxe_mig_obj *o, struct rxe_mig_refusal *why)
 	if (stale) {
 		rxe_mig_refuse(why, o->type, o->handle, RXE_MIG_STALE_MR,
 			       mr->lkey,
-			       "pages of this MR are no longer mapped at its address; deregister it");
+			       "pages of this MR are no longer mapped at its address with its rights; deregister it");
 		return -EOPNOTSUPP;
 	}
 	return 0;
