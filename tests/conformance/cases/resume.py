@@ -5,14 +5,7 @@ import time
 from clauses import clause
 from pause import intervals, sent, with_limit
 from peer import *
-
-
-def capable(setting, **attributes):
-    """A QP that knows that we speak the protocol."""
-    link = Link(setting, **attributes)
-    link.pause()
-    link.resume()
-    return link
+from states import capable
 
 
 def away(setting, **attributes):
