@@ -5,35 +5,77 @@ from flow import *
 from peer import *
 
 
-def half_received(setting, op):
-    link = Link(setting)
-    mtu = setting.mtu
-    data = pattern(0, 3 * mtu + 20, 9)
-    parts = [data[at:at + mtu] for at in range(0, len(data), mtu)]
-    if op == "SEND":
-        opcodes, headers = (SEND_FIRST, SEND_MIDDLE, SEND_MIDDLE, SEND_LAST), ()
-        place = 1 << 19
-        link.endpoint.recv(id=9, offset=place)
-    else:
-        opcodes = (WRITE_FIRST, WRITE_MIDDLE, WRITE_MIDDLE, WRITE_LAST)
-        headers, place = (link.reth(4096, len(data)),), 4096
+IMMEDIATE = 0x11223344
+# wc_flags of ibv_poll_cq()
+WITH_IMM, WITH_INV = 2, 8
 
-    def put(number):
-        link.data(opcodes[number], link.mine + number,
-                  *(headers if number == 0 else ()), payload=parts[number],
-                  ack=True)
 
-    put(0)
-    put(1)
-    link.await_(ACK, psn=(link.mine + 1) & 0xffffff)
-    found = migrate(link)
-    link.compare(found[link.qpn], None, {"rq_psn": (link.mine + 2) & 0xffffff})
-    put(2)
-    put(3)
-    link.await_(ACK, psn=(link.mine + 3) & 0xffffff, syndrome=ACKED, msn=1)
-    if op == "SEND":
-        link.completions(9)
-    same(link, place, data, f"half received {op}")
+@clause("RESUME-11", "Both sides continue from the last acknowledged PSN.")
+def half_received(setting):
+    """A message of each kind, of which the endpoint had half: the rest completes it, and
+    brings what its last packet holds."""
+    halves, link = [], None
+    for slot, op in enumerate(MESSAGES):
+        link = link.another() if link else Link(setting)
+        halves.append(Half(link, op, slot))
+    for half in halves:
+        half.put(0)
+        half.put(1)
+        half.link.await_(ACK, psn=(half.link.mine + 1) & 0xffffff)
+    found = migrate(*(half.link for half in halves))
+    for half in halves:
+        half.link.compare(found[half.link.qpn], None,
+                          {"rq_psn": (half.link.mine + 2) & 0xffffff})
+        half.put(2)
+        half.put(3)
+        half.link.await_(ACK, psn=(half.link.mine + 3) & 0xffffff, syndrome=ACKED, msn=1)
+        half.finish()
+
+
+class Half:
+    """A message of four packets from us"""
+
+    def __init__(self, link, op, slot):
+        self.link, self.op, self.ident = link, op, 900 + slot
+        mtu = link.setting.mtu
+        self.data = pattern(0, 3 * mtu + 20, 9 + slot)
+        self.parts = [self.data[at:at + mtu] for at in range(0, len(self.data), mtu)]
+        first, middle, last, _ = MESSAGES[op]
+        self.opcodes = first, middle, middle, last
+        self.place = slot * SLOT
+        self.headers = {0: [], 3: []}
+        if op in ("WRITE", "WRITE_IMM"):
+            self.headers[0] = [link.reth(self.place, len(self.data))]
+        if op != "WRITE":
+            link.endpoint.recv(qp=link.index, id=self.ident, offset=self.place,
+                               len=SLOT)
+        if op.endswith("_IMM"):
+            self.headers[3] = [ImmDt(data=IMMEDIATE)]
+        elif op == "SEND_INV":
+            # A window behind the message
+            self.window = link.endpoint.bind(qp=link.index, id=1,
+                                             offset=self.place + SLOT, len=64)["rkey"]
+            link.completions(1)
+            self.headers[3] = [IETH(rkey=self.window)]
+
+    def put(self, number):
+        self.link.data(self.opcodes[number], self.link.mine + number,
+                       *self.headers.get(number, []), payload=self.parts[number])
+
+    def finish(self):
+        link, ident = self.link, self.ident
+        wanted = {"SEND": f"{ident}:0:0:0", "WRITE": "",
+                  "SEND_INV": f"{ident}:0:{WITH_INV}:{self.window:#x}"
+                  if self.op == "SEND_INV" else ""}.get(
+                      self.op, f"{ident}:0:{WITH_IMM}:{IMMEDIATE:#x}")
+        found = link.endpoint.poll(ms=2000 if wanted else 0, more=1)["wc"]
+        check(found == wanted, f"{self.op}: completion (id:status:flags:value) "
+              f"{found or 'none'}, not {wanted or 'none'}")
+        same(link, self.place, self.data, f"half received {self.op}")
+        if self.op == "SEND_INV":
+            link.data(WRITE_ONLY, link.mine + 4, link.reth(
+                self.place + SLOT, 8, rkey=self.window), payload=bytes(8))
+            link.await_(ACK, psn=(link.mine + 4) & 0xffffff, syndrome=NAK_ACCESS)
 
 
 @clause("RESUME-11", "Both sides continue from the last acknowledged PSN.")
@@ -49,16 +91,6 @@ def counts_on(setting):
         put(number)
     migrate(link)
     put(3)
-
-
-@clause("RESUME-11", "Both sides continue from the last acknowledged PSN.")
-def half_received_send(setting):
-    half_received(setting, "SEND")
-
-
-@clause("RESUME-11", "Both sides continue from the last acknowledged PSN.")
-def half_received_write(setting):
-    half_received(setting, "WRITE")
 
 
 def responses(link, psn, data, what):
@@ -164,6 +196,33 @@ def atomics_again(setting):
     ask()
     check(number_at(link, 0) == 8, "FETCH_ADD was executed twice")
     check(number_at(link, 8) == 9, "COMPARE_SWAP has gone wrong")
+
+
+@clause("STOP-3", "the snapshot promises at least what the wire has promised.")
+@clause("RESUME-11", "Both sides continue from the last acknowledged PSN.")
+def flush_and_atomic_write_again(setting):
+    """Answered again; what was written since is not overwritten."""
+    link = Link(setting)
+    new, newer = bytes(range(1, 9)), bytes(range(11, 19))
+    link.endpoint.write(offset=0, data=bytes(8).hex())
+
+    def ask():
+        link.data(FLUSH, link.mine, FETH(type=1), link.reth(0, 64))
+        link.expect(READ_ONLY, psn=link.mine, syndrome=ACKED)
+        link.data(ATOMIC_WRITE, link.mine + 1, link.reth(0, 8), payload=new)
+        link.expect(READ_ONLY, psn=(link.mine + 1) & 0xffffff, syndrome=ACKED)
+    ask()
+    same(link, 0, new, "ATOMIC_WRITE")
+    link.endpoint.write(offset=0, data=newer.hex())
+    found = migrate(link)
+    link.compare(found[link.qpn], None, {"rq_psn": (link.mine + 2) & 0xffffff})
+    link.drain(0.05)
+    ask()
+    same(link, 0, newer, "ATOMIC_WRITE again")
+    # and the next are executed
+    link.mine = (link.mine + 2) & 0xffffff
+    ask()
+    same(link, 0, new, "another ATOMIC_WRITE")
 
 
 @clause("STOP-3", "every acknowledgement already sent MUST be covered by the saved "
