@@ -15,25 +15,25 @@ def capable(setting, **attributes):
     return link
 
 
-def running(setting):
-    return capable(setting)
+def running(setting, **attributes):
+    return capable(setting, **attributes)
 
 
-def paused(setting):
-    link = capable(setting)
+def paused(setting, **attributes):
+    link = capable(setting, **attributes)
     link.pause()
     return link
 
 
-def resuming(setting):
-    link = capable(setting)
+def resuming(setting, **attributes):
+    link = capable(setting, **attributes)
     link.stop()
     link.back()
     return link
 
 
-def stopped(setting):
-    link = capable(setting)
+def stopped(setting, **attributes):
+    link = capable(setting, **attributes)
     link.stop()
     link.introduce()
     return link
@@ -67,8 +67,17 @@ def answer(link, seconds=0.25):
     return None
 
 
-def each(setting, states, act, opcode, **fields):
-    """In each state act() is answered so; opcode None: not at all."""
+def refused_modify(link, state):
+    try:
+        link.endpoint.modify(state=state)
+    except EndpointError:
+        return
+    raise Failure(f"a Stopped QP was modified to {state}")
+
+
+def each(setting, states, act, opcode, then=None, **fields):
+    """In each state act() is answered so; opcode None: not at all. then() looks at what
+    has become of the QP."""
     for enter in states:
         link = enter(setting)
         link.drain(0.05)
@@ -83,3 +92,5 @@ def each(setting, states, act, opcode, **fields):
                   f"{name}: {describe(packet)}, not {NAMES[opcode]}")
             link.compare(packet, fields.get("to"), {
                 key: value for key, value in fields.items() if key != "to"})
+        if then:
+            then(link)

@@ -27,6 +27,8 @@ def places_exchanged(setting):
 @clause("TOMB-2", "a RESUME with F_SELF also if that QP does not accept it")
 @clause("TOMB-2", "a PROBE or RESUME also if that QP *meets itself* and has sent it.")
 @clause("TOMB-3", "(adoption), unless that QP meets itself: then it is the partner's")
+@clause("STATE-3", "| PROBE or RESUME of its own, meets itself (TOMB-2) | | | to the "
+        "tombstone | | |")
 def meets_itself(setting):
     """It hears from the tombstone where we are now."""
     link, image = places_exchanged(setting)
@@ -50,6 +52,8 @@ def meets_itself(setting):
 
 @clause("RESUME-9", "The requester of a QP that meets itself (TOMB-2) MUST NOT run: "
         "outstanding work fails as in PAUSE-10")
+@clause("STATE-3", "| RESUME_LIMIT, meets itself | | | ERR if work outstanding, RESUME "
+        "| | |")
 def executes_nothing_of_itself(setting):
     link, _ = places_exchanged(setting)
     link.endpoint.recv(id=9)

@@ -11,6 +11,7 @@ from tombstone import f_self, probe, stopped_or_gone
         "sends, with every RESUME, a RESUME with F_SELF to the old address, "
         "DestQP = its own QPN, `src_qpn` = the same.")
 @clause("WIRE-3", "RESUME with F_SELF | own secret | 0 | own | own | own old address")
+@clause("STATE-3", "| RETRY timer | | | RESUME, F_SELF | PAUSE (announcement) | |")
 def tells_old_address(setting):
     with setting.address() as address:
         link = Link(setting, local=address.text)

@@ -229,8 +229,6 @@ def numbers_in_rtr(setting):
 
 @clause("RESUME-5", "force retransmission from the first unacknowledged PSN")
 @clause("RESUME-11", "Both sides continue from the last acknowledged PSN.")
-@clause("STATE-4", "| end of P or Z | requester | | go back to the first "
-        "unacknowledged PSN | |")
 def sends_again(setting):
     link = Link(setting)
     sent(link, 3)
@@ -376,6 +374,7 @@ def answer_introduces(setting):
         "RESUME and its requester runs")
 @clause("RESUME-9", "`resume_pending` stays set and PAUSE-7 applies, so a partner that "
         "comes back later still heals.")
+@clause("STATE-3", "| RESUME_LIMIT | | | requester runs, no repeat | | |")
 def limit(setting):
     link = away(setting)
     link.endpoint.post(op="SEND", id=1)

@@ -202,8 +202,8 @@ def read_until_stop(link, packets):
 @clause("STOP-4", "A responder stopped amid a READ reply MUST be saved as if the "
         "reply were complete (next expected PSN behind the READ, nothing in "
         "progress); the requester's retry reaches the duplicate path.")
-@clause("STATE-4", "| READ reply in progress | responder | go on | go on | end "
-        "it (STOP-4) |")
+@clause("STATE-4", "| READ reply in progress | responder | go on | go on | go on | end "
+        "it (STOP-4) | |")
 def amid_read(setting):
     # So many that the driver's task is interrupted
     packets = 128

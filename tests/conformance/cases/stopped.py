@@ -157,6 +157,7 @@ def pauses(link, seconds):
 @clause("STOP-7", "On Stop it sends PAUSE to its AV, and repeats it at `RETRY_MIN` "
         "doubling to `RETRY_MAX` until")
 @clause("STOP-7", "or `ANNOUNCE` is over.")
+@clause("STATE-3", "| RETRY timer | | | RESUME, F_SELF | PAUSE (announcement) | |")
 def announces(setting):
     link = Link(setting)
     image = link.stop()

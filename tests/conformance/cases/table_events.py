@@ -3,6 +3,7 @@
 import time
 
 from clauses import clause
+from pause import nak, with_limit
 from peer import *
 from states import *
 
@@ -41,24 +42,48 @@ def cancel(setting):
 
 
 @clause("STATE-3", "| modify to ERR | stock | →ERR | →ERR | refused | |")
+@clause("STATE-4", "| modify to ERR | all | flush | flush | flush | refused | |")
+@clause("STATE-5", "| ERR | all | flush; migration packets: – | becomes R (STATE-2) | "
+        "becomes R (STATE-2) | silent (STOP-2) | none is left |")
 @clause("STATE-2", "Modify to ERR, and any transition to ERR, MUST end Paused and "
         "Resuming.")
 @clause("STATE-2", "A QP in ERR drops migration packets.")
 def modify_to_error(setting):
-    for enter in (paused, resuming):
+    for enter in LIVE:
         link = enter(setting)
+        link.endpoint.recv(id=9)
         link.endpoint.post(op="SEND", id=1)
         link.endpoint.modify(state="ERR")
-        check(link.endpoint.poll(ms=2000)["wc"] == "1:5", "work is not flushed")
+        found = link.endpoint.poll(ms=2000, count=2)["wc"]
+        check(sorted(found.split(",")) == ["1:5", "9:5"],
+              f"completions (id:status) {found or 'none'}: work is not flushed")
         link.drain()
-        link.send(PROBE, nonce=NONCE)
-        link.send(PAUSE, epoch=link.epoch + 1, nonce=NONCE, echo=1)
-        link.silence(1.3)
+        every_packet(link)
+        link.silence(0.3 if enter is running else 1.3)
+    link.stop()
+    every_packet(link)
+    link.silence(0.2)
+    link.endpoint.leave()
+    every_packet(link)
+    link.silence(0.2)
     link = stopped(setting)
     refused_modify(link, "ERR")
 
 
+def every_packet(link):
+    """A right one of each"""
+    for opcode in MIGRATION:
+        echo = link.its_secret if opcode == RESUME_ACK else link.its_challenge
+        link.send(opcode, epoch=link.epoch + (opcode != RESUME_ACK), nonce=NONCE,
+                  echo=echo, gid=gid(link.own))
+    link.send(RESUME, flags=F_SELF, src_qpn=link.their_qpn, epoch=1,
+              nonce=link.its_secret)
+    nak(link, link.theirs)
+
+
 @clause("STATE-3", "| modify to RESET | clear all | clear all | clear all | refused | |")
+@clause("STATE-4", "| modify to RESET | all | forget all work | forget all work | forget "
+        "all work | refused | |")
 @clause("STATE-2", "Modify to RESET MUST return the QP to Running, stop the timers of "
         "this protocol and clear every variable of section 3.")
 @clause("CAP-1", "It is kept in the snapshot and cleared at RESET.")
@@ -66,11 +91,18 @@ def modify_to_reset(setting):
     for enter in LIVE:
         link = enter(setting)
         challenge = link.its_challenge
+        link.endpoint.recv(id=9)
+        link.endpoint.post(op="SEND", id=8)
         link.endpoint.modify(**{**link.attributes, "state": "RTS", "anew": 1})
         link.drain()
         link.silence(1.2)
+        check(not link.endpoint.poll()["wc"], f"{enter.__name__}: work has completed")
         link.endpoint.post(op="SEND", id=1)
         link.expect(SEND_ONLY, psn=link.theirs)
+        link.data(SEND_ONLY, link.mine, payload=bytes(8))
+        packet = link.await_(ACK, psn=link.mine)
+        check(packet[AETH].syndrome & 0xe0 == RNR,
+              f"{enter.__name__}: {describe(packet)}, a receive is kept")
         link.epoch = 0
         check(link.learn() != challenge, f"{enter.__name__}: the challenge is kept")
         image = link.stop()
@@ -81,26 +113,49 @@ def modify_to_reset(setting):
     refused_modify(link, "RESET")
 
 
-def refused_modify(link, state):
-    try:
-        link.endpoint.modify(state=state)
-    except EndpointError:
-        return
-    raise Failure(f"a Stopped QP was modified to {state}")
+@clause("STATE-3", "| destroy | stock | stock | stock | →T | |")
+def destroy(setting):
+    for enter in (*LIVE, stopped):
+        link = enter(setting)
+        link.endpoint.destroy(qp=link.index)
+        link.drain()
+        link.send(PROBE, nonce=NONCE)
+        link.send(RESUME, epoch=link.epoch + 1, nonce=NONCE, echo=link.its_challenge)
+        link.request(link.mine)
+        if enter is stopped:
+            link.await_(PAUSE, flags=F_TOMBSTONE, echo=NONCE)
+            link.await_(ACK, syndrome=NAK_STOPPED)
+        else:
+            link.silence(0.5)
 
 
-@clause("STATE-1", "`ibv_modify_qp` works as if the QP were Running")
-@clause("STATE-4", "| modify to SQD, send queue empty | requester | drained | "
-        "drained | refused |")
-def modify_paused(setting):
+@clause("STATE-3", "| PROBE timer | | PROBE | PROBE if `peer_stopped` | | |")
+def probe_timer(setting):
+    """Resuming, while its partner is Stopped, too, and while it is not"""
     link = paused(setting)
-    link.endpoint.modify(state="SQD")
-    check(link.endpoint.query()["qp_state"] == 4, "not in SQD")
-    link.endpoint.modify(state="RTS")
-    check(link.endpoint.query()["qp_state"] == 3, "not in RTS")
-    link.resume()
-    link.endpoint.post(op="SEND", id=1)
-    link.expect(SEND_ONLY, psn=link.theirs)
+    link.drain()
+    link.await_(PROBE, flags=F_PAUSED, echo=link.secret)
+    link.stop()
+    link.back()
+    link.await_(PROBE, flags=F_PAUSED, echo=link.secret)
+    link.await_(RESUME)
+    resuming(setting).silence(1, PROBE)
+
+
+@clause("STATE-3", "| PAUSE_LIMIT | | ERR if work outstanding | the same if "
+        "`peer_stopped` | | |")
+def pause_limit(setting):
+    def act():
+        link = paused(setting)
+        link.stop()
+        link.back()
+        time.sleep(0.6)
+        check(link.endpoint.query()["qp_state"] == 3, "an idle QP left RTS")
+        link.endpoint.post(op="SEND", id=1)
+        done = link.endpoint.poll(ms=4000)["wc"]
+        check(done == "1:12", f"completion {done or 'none'}, not retry-exceeded")
+        check(link.endpoint.query()["qp_state"] == 6, "the QP is not in ERR")
+    with_limit(capable(setting), "pause_limit", 500, act)
 
 
 @clause("STATE-1", "An implementation MUST NOT show these states in any verb, event or "

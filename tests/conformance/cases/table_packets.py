@@ -89,27 +89,80 @@ def running_packet(setting):
     def act(link):
         link.send(RUNNING, echo=link.its_challenge)
     each(setting, LIVE + GONE, act, None)
+    # Paused by a NAK_STOPPED
+    link = capable(setting)
+    nak_paused(link)
+    act(link)
+    link.await_(SEND_ONLY, psn=link.theirs)
+    # and Resuming: when its RESUME is answered, it is Paused until then
+    for early in (True, False):
+        link = capable(setting)
+        nak_paused(link)
+        link.stop()
+        link.introduce()
+        link.drain()
+        link.endpoint.cancel()
+        packet = link.await_(RESUME)
+        if early:
+            act(link)
+        link.silence(0.2, SEND_ONLY)
+        link.accept(packet)
+        if not early:
+            link.silence(0.3, SEND_ONLY)
+            act(link)
+        link.await_(SEND_ONLY, psn=link.theirs)
 
 
-@clause("STATE-3", "| NAK_STOPPED, token right | →P, PROBE | PROBE | `nak_paused`, "
-        "PROBE | – | – |")
-@clause("STATE-3", "| NAK_STOPPED, wrong | PROBE | PROBE | PROBE | – | – |")
+def nak_paused(link):
+    sent(link, 1)
+    nak(link, link.theirs)
+    link.await_(PROBE, flags=F_PAUSED)
+    link.drain(0.05)
+
+
+@clause("STATE-3", "| NAK_STOPPED, token right | →P, PROBE | PROBE or – | PROBE or – | – "
+        "| – |")
+@clause("STATE-3", "| NAK_STOPPED, wrong | PROBE | PROBE or – | PROBE or – | – | – |")
+@clause("PAUSE-4", "A QP whose requester is held already MAY drop it, as any response")
 def nak_stopped(setting):
     for token in (None, 1):
-        for stop in (False, True):
-            link = capable(setting)
-            sent(link, 1)
-            if stop:
-                link.stop()
-                link.introduce()
-                link.drain(0.05)
+        link = capable(setting)
+        sent(link, 1)
+        nak(link, link.theirs, token)
+        packet = answer(link)
+        check(packet is not None and packet[BTH].opcode == PROBE,
+              f"token {token}: {describe(packet)}, not PROBE")
+
+        def told(link, may):
+            """It fails no request, nor lets it go."""
             nak(link, link.theirs, token)
             packet = answer(link)
-            if stop:
-                check(packet is None, f"stopped: {describe(packet)}")
-            else:
-                check(packet is not None and packet[BTH].opcode == PROBE,
-                      f"token {token}: {describe(packet)}, not PROBE")
+            check(packet is None or packet[BTH].opcode in may,
+                  f"token {token}: {describe(packet)}")
+            check(not link.endpoint.poll()["wc"], "the request has completed")
+        # Paused, Stopped, Resuming
+        link = capable(setting)
+        sent(link, 1)
+        link.pause()
+        link.drain(0.05)
+        told(link, (PROBE,))
+        link.stop()
+        link.introduce()
+        link.drain(0.05)
+        told(link, ())
+        link.endpoint.cancel()
+        packet = link.await_(RESUME)
+        link.drain(0.05)
+        told(link, (PROBE,))
+        link.resume()
+        link.accept(packet)
+        link.await_(SEND_ONLY, psn=link.theirs)
+        # tombstone
+        link.stop()
+        link.introduce()
+        link.endpoint.leave()
+        link.drain(0.05)
+        told(link, ())
 
 
 @clause("STATE-3", "| RESUME fresh, verified | apply, RESUME_ACK | apply, →R, "
@@ -158,6 +211,18 @@ def resume_ack(setting):
     link.silence(1.2, RESUME)
 
 
+@clause("STATE-3", "| RESUME_ACK, matches, other source | – | – | stay | – | – |")
+def resume_ack_elsewhere(setting):
+    def act(link):
+        link.send(RESUME_ACK, epoch=1, echo=link.its_secret or NONCE, nonce=NONCE,
+                  source=setting.other)
+    each(setting, (running, paused, *GONE), act, None)
+    link = resuming(setting)
+    act(link)
+    link.drain()
+    link.await_(RESUME, nonce=link.its_secret, echo=NONCE)
+
+
 @clause("STATE-3", "| MOVED fresh, echo = challenge | PROBE to it | PROBE to it | PROBE "
         "to it | – | – |")
 def moved_challenge(setting):
@@ -184,15 +249,21 @@ def moved_secret(setting):
 
 @clause("STATE-3", "| RC request, PSN ≤ expected | execute | execute | execute | CAP-2 "
         "| CAP-2 |")
+@clause("STATE-4", "| request with the expected PSN | responder | execute, answer | "
+        "execute, answer | execute, answer | CAP-2 | CAP-2 |")
 def request(setting):
     def act(link):
         link.data(WRITE_ONLY, link.mine, link.reth(0, 8), payload=b"\xa5" * 8)
-    each(setting, LIVE, act, ACK, syndrome=ACKED)
+
+    def then(link):
+        found = link.endpoint.read(offset=0, len=8)["data"]
+        check(int(str(found), 16) == 0xa5a5a5a5a5a5a5a5, f"not executed: {found}")
+    each(setting, LIVE, act, ACK, syndrome=ACKED, then=then)
     each(setting, GONE, act, ACK, syndrome=NAK_STOPPED)
 
 
 @clause("STATE-3", "| RC request, PSN beyond | stock | stock | stock | – | – |")
-@clause("STATE-4", "| request beyond | responder | NAK | NAK | – |")
+@clause("STATE-4", "| request beyond | responder | NAK | NAK | NAK | – | – |")
 def request_beyond(setting):
     def act(link):
         link.data(WRITE_ONLY, link.mine + 1, link.reth(0, 8), payload=b"\xa5" * 8)
@@ -200,30 +271,134 @@ def request_beyond(setting):
     each(setting, GONE, act, None)
 
 
-@clause("STATE-3", "| RC response | complete | complete or – | complete or – | – | – |")
-@clause("PAUSE-3", "Responses MAY be dropped: after RESUME they are asked for again.")
-@clause("STATE-4", "| acknowledgement, READ response, atomic answer | completer "
-        "| complete | complete, MAY – | – |")
-def response(setting):
+@clause("STATE-5", "| RTR | responder, migration packets | as in RTS | as in RTS | as in "
+        "RTS | as in RTS | as in RTS |")
+@clause("STATE-5", "| RTR | requester, completer | none; NAK_STOPPED: – | none | none | "
+        "none | |")
+def in_rtr(setting):
+    connected(setting, "RTR")
+
+
+@clause("STATE-5", "| SQD | completer, responder, migration packets | as in RTS | as in "
+        "RTS | as in RTS | as in RTS | as in RTS |")
+def in_sqd(setting):
+    connected(setting, "SQD")
+    # with a request that it has sent
     link = capable(setting)
-    sent(link, 3)
+    sent(link, 1)
+    link.endpoint.modify(state="SQD")
+    nak(link, link.theirs)
+    link.await_(PROBE, flags=F_PAUSED, nonce=link.its_challenge)
+    link.silence(0.2, SEND_ONLY)
+    link.send(RUNNING, echo=link.its_challenge)
+    time.sleep(0.1)
+    link.endpoint.modify(state="RTS")
+    link.await_(SEND_ONLY, psn=link.theirs)
     link.ack(link.theirs)
     link.completions(1)
+
+
+def connected(setting, state):
+    """Every packet to a QP of this state, and its own, in all states of section 12"""
+    link = Link(setting, state=state)
+    other = setting.other
+
+    def served(syndrome, number):
+        """What the responder does, for the first request and its duplicates"""
+        link.data(WRITE_ONLY, link.mine + number, link.reth(0, 8), payload=bytes(8))
+        link.await_(ACK, psn=(link.mine + number) & 0xffffff, syndrome=syndrome)
+
+    def nothing(opcode, **fields):
+        link.drain(0.05)
+        link.send(opcode, **fields)
+        packet = answer(link, 0.15)
+        check(packet is None, f"{NAMES[opcode]}: {describe(packet)} came")
+    # Running
+    challenge = link.learn()
+    link.send(PROBE, nonce=NONCE)
+    link.await_(RUNNING, echo=NONCE)
+    nothing(RUNNING, echo=challenge)
+    nothing(RESUME_ACK, epoch=0, echo=challenge, nonce=NONCE)
+    nothing(PAUSE, epoch=0, nonce=NONCE, echo=challenge)
+    nothing(RESUME, epoch=0, nonce=NONCE, echo=challenge)
+    link.drain(0.05)
+    nak(link, link.theirs)
+    packet = answer(link, 0.15)
+    check(packet is None if state == "RTR" else packet is not None and
+          packet[BTH].opcode == PROBE, f"NAK_STOPPED: {describe(packet)} came")
+    served(ACKED, 0)
+    # Paused
     link.pause()
-    link.ack(link.theirs + 1)
-    link.drain()
-    link.resume(rq_psn=link.theirs + 2 & 0xffffff)
-    packet = link.receive()
-    if packet[BTH].psn != link.theirs + 2 & 0xffffff:
-        link.compare(packet, None, {"opcode": SEND_ONLY,
-                                    "psn": link.theirs + 1 & 0xffffff})
-        link.ack(link.theirs + 1)
-    link.completions(2)
+    link.send(PROBE, nonce=NONCE)
+    link.await_(RUNNING, echo=NONCE)
+    nothing(RUNNING, echo=challenge)
+    nothing(RESUME_ACK, epoch=0, echo=challenge, nonce=NONCE)
+    link.send(MOVED, echo=challenge, gid=gid(other))
+    link.await_(PROBE, to=other, flags=F_PAUSED, nonce=challenge)
+    served(ACKED, 1)
+    link.resume()
+    link.send(RESUME, nonce=link.secret)
+    link.await_(RESUME_ACK, nonce=link.its_challenge)
+    # Stopped, and a tombstone
     link.stop()
-    link.ack(link.theirs + 2)
-    check(not link.endpoint.poll(ms=300)["wc"], "a Stopped QP completes work")
-    packet = link.back()
+    link.await_(PAUSE, epoch=1)
+    link.introduce()
+    for gone in (False, True):
+        if gone:
+            link.endpoint.leave()
+        for opcode in (PAUSE, RUNNING, RESUME_ACK, MOVED):
+            nothing(opcode, epoch=5, nonce=NONCE, echo=link.its_challenge, gid=gid(other))
+        link.send(PROBE, nonce=NONCE)
+        link.await_(PAUSE, echo=NONCE, nonce=link.its_secret)
+        link.send(RESUME, nonce=NONCE)
+        link.await_(PAUSE, echo=link.challenge, nonce=link.its_secret)
+        served(NAK_STOPPED, 1)
+        link.drain(0.05)
+        nak(link, link.theirs)
+        link.silence(0.1)
+    # Resuming
+    link.endpoint.restore()
+    link.endpoint.resume()
+    packet = link.await_(RESUME, nonce=link.its_secret, epoch=1)
+    link.send(PROBE, nonce=NONCE)
+    link.await_(RESUME, echo=NONCE)
+    nothing(RUNNING, echo=link.its_challenge)
+    nothing(PAUSE, epoch=link.epoch, nonce=NONCE, echo=link.its_challenge)
+    served(ACKED, 2)
+    link.pause()
+    link.send(MOVED, echo=link.its_secret, gid=gid(other))
+    link.await_(RESUME, to=other, nonce=link.its_secret)
+    link.resume()
     link.accept(packet)
-    link.await_(SEND_ONLY, psn=(link.theirs + 2) & 0xffffff)
-    link.ack(link.theirs + 2)
-    link.completions(3)
+    link.drain()
+    link.silence(1.1, RESUME)
+    link.send(PROBE, nonce=NONCE)
+    link.await_(RUNNING, echo=NONCE)
+
+
+@clause("STATE-5", "| RESET, INIT | all | stock; migration packets: – | | | silent "
+        "(STOP-2) | none is left |")
+def not_connected(setting):
+    """Of a QP that was connected, too, whose nonces are known"""
+    link = capable(setting)
+    links = [link, link.another(state="RESET"), link.another(state="INIT")]
+    numbers = [one.their_qpn for one in links]
+
+    def unheard(state):
+        for one in links:
+            for opcode in MIGRATION:
+                one.send(opcode, epoch=5, nonce=NONCE, echo=link.its_challenge,
+                         gid=gid(one.own))
+            nak(one, one.theirs, link.its_challenge & WIRE["TOKEN_MASK"])
+        deadline = time.monotonic() + 0.3
+        while (packet := link.receive(deadline - time.monotonic(),
+                                      mine=False)) is not None:
+            check(MIGETH not in packet or packet[MIGETH].src_qpn not in numbers,
+                  f"{state}: {describe(packet)} came")
+    for state in ("RESET", "INIT"):
+        link.endpoint.modify(anew=1, **{**link.attributes, "state": state})
+        unheard(state)
+    link.stop()
+    unheard("Stopped")
+    link.endpoint.leave()
+    unheard("gone")

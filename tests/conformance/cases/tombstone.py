@@ -281,6 +281,7 @@ def drops_replies(setting):
 
 
 @clause("TOMB-3", "It ends after `TOMBSTONE` (300 s)")
+@clause("STATE-3", "| TOMBSTONE timer | | | | | gone |")
 def ends_in_time(setting):
     with Life(setting, 1000):
         link, _ = leave(setting)
@@ -293,6 +294,7 @@ def ends_in_time(setting):
 
 @clause("TOMB-3", "when a QP with this QPN and this destination QPN goes live on the "
         "device (adoption)")
+@clause("STATE-3", "| restore and activate here | | | | | tombstone ends |")
 def ends_with_adoption(setting):
     link, _ = leave(setting)
     link.endpoint.restore()
