@@ -99,7 +99,7 @@ sanitize:
 	tests/run sanitize
 
 grid:
-	GRID=full GRID_STRICT=yes tests/run grid
+	GRID=full tests/run grid
 
 containers:
 	CASES=all tests/run containers strangers

@@ -160,7 +160,7 @@ static int do_open(void)
 	pd = ibv_alloc_pd(ctx);
 	cq = pd ? ibv_create_cq(ctx, number("cqe", 4096), NULL, NULL, 0) : NULL;
 	/* FLUSH of our own: persistent or global, as the case wants */
-	mr = cq ? ibv_reg_mr(pd, memory, MEMORY, ACCESS |
+	mr = cq ? ibv_reg_mr(pd, memory, MEMORY, ACCESS | IBV_ACCESS_MW_BIND |
 			     IBV_ACCESS_FLUSH_GLOBAL) : NULL;
 	if (memory == MAP_FAILED || !mr)
 		return wrong("open: %s", strerror(errno));
@@ -289,7 +289,8 @@ static int do_setup(void)
 			IBV_QP_EX_WITH_RDMA_READ |
 			IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
 			IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD |
-			IBV_QP_EX_WITH_FLUSH | IBV_QP_EX_WITH_ATOMIC_WRITE;
+			IBV_QP_EX_WITH_FLUSH | IBV_QP_EX_WITH_ATOMIC_WRITE |
+			IBV_QP_EX_WITH_BIND_MW;
 	}
 	if (num_qps == MAX_QPS)
 		return wrong("too many QPs");
@@ -453,7 +454,50 @@ static int do_post(void)
 	return 0;
 }
 
-/* poll [ms count]: completions until there are count, as wc=ID:STATUS,... */
+/* bind qp [id offset len]: a new memory window of type 2 to the memory; returns rkey */
+static int do_bind(void)
+{
+	struct ibv_qp *qp = the_qp();
+	struct ibv_qp_ex *ex = qp ? ibv_qp_to_qp_ex(qp) : NULL;
+	struct ibv_mw_bind_info info = {
+		.mr = mr,
+		.addr = (uintptr_t)memory + number("offset", 0),
+		.length = number("len", 64),
+		.mw_access_flags = IBV_ACCESS_REMOTE_WRITE,
+	};
+	struct ibv_mw *mw;
+	uint32_t rkey;
+	int err;
+
+	if (!ex)
+		return wrong("no such QP, or none to post to");
+	mw = ibv_alloc_mw(pd, IBV_MW_TYPE_2);
+	if (!mw)
+		return wrong("window: %s", strerror(errno));
+	rkey = ibv_inc_rkey(mw->rkey);
+	ibv_wr_start(ex);
+	ex->wr_id = number("id", 1);
+	ex->wr_flags = IBV_SEND_SIGNALED;
+	ibv_wr_bind_mw(ex, mw, rkey, &info);
+	err = ibv_wr_complete(ex);
+	if (err)
+		return wrong("bind: %s", strerror(err));
+	say(" rkey=%#x", rkey);
+	return 0;
+}
+
+/* by the sender, besides its data */
+static uint32_t brought(const struct ibv_wc *wc)
+{
+	if (wc->wc_flags & IBV_WC_WITH_IMM)
+		return ntohl(wc->imm_data);
+	return wc->wc_flags & IBV_WC_WITH_INV ? wc->invalidated_rkey : 0;
+}
+
+/*
+ * poll [ms count more]: completions until there are count, as wc=ID:STATUS,...; with
+ * more=1 ID:STATUS:FLAGS:VALUE, with the immediate value or the key invalidated
+ */
 static int do_poll(void)
 {
 	uint64_t end = now_ms() + number("ms", 0);
@@ -462,8 +506,11 @@ static int do_poll(void)
 
 	say(" wc=");
 	for (;;) {
-		while (ibv_poll_cq(cq, 1, &wc) == 1)
+		while (ibv_poll_cq(cq, 1, &wc) == 1) {
 			say("%s%lu:%u", found++ ? "," : "", wc.wr_id, wc.status);
+			if (number("more", 0))
+				say(":%u:%#x", wc.wc_flags, brought(&wc));
+		}
 		if (found >= count || now_ms() >= end)
 			return 0;
 		usleep(1000);
@@ -694,7 +741,8 @@ static const struct {
 	{ "open", do_open },	   { "setup", do_setup },
 	{ "modify", do_modify },   { "query", do_query },
 	{ "destroy", do_destroy }, { "recv", do_recv },
-	{ "post", do_post },	   { "poll", do_poll },
+	{ "post", do_post },	   { "bind", do_bind },
+	{ "poll", do_poll },
 	{ "fill", do_fill },	   { "write", do_write },
 	{ "read", do_read },	   { "stop", do_stop },
 	{ "cancel", do_cancel },   { "commit", do_commit },

@@ -8,8 +8,8 @@ peer() {
 
 	build_in tests/conformance endpoint -- "$1"
 	archive=$(mktemp)
-	tar -C "$TOP/tests/conformance" -cf "$archive" roce.py peer.py clauses.py \
-		run.py cases -C "$TOP/drivers/infiniband/sw/rxe" rxe_mig_wire.h
+	tar -C "$TOP/tests/conformance" -cf "$archive" roce.py peer.py flow.py states.py \
+		clauses.py run.py cases -C "$TOP/drivers/infiniband/sw/rxe" rxe_mig_wire.h
 	hostcopy "$archive" "$2:/tmp/conformance.tar"
 	rm "$archive"
 	hostexec "$2" "mkdir -p /tmp/conformance

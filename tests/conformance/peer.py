@@ -186,8 +186,10 @@ class EndpointError(Exception):
 class Setting:
     """Where and with which numbers the cases run."""
 
-    def __init__(self, wire, family=4, mtu=1024, psn=0x1000):
-        self.wire, self.family, self.mtu, self.psn = wire, family, mtu, psn
+    def __init__(self, wire, family=4, mtu=1024, psn=0x1000, peer_psn=0x5000):
+        self.wire, self.family, self.mtu = wire, family, mtu
+        # The first PSNs of the endpoint and of this host
+        self.psn, self.peer_psn = psn, peer_psn
         self.endpoints = []
         prefix = "10.77.0." if family == 4 else "fd77::"
         self.control = "10.77.0.1"
@@ -287,7 +289,7 @@ class Link:
             self.memory = self.endpoint.open()
         self.qpn = Link.numbers
         Link.numbers = Link.numbers % 0xffff + 0x11
-        self.mine = attributes.pop("mine", (setting.psn + 0x4000) & 0xffffff)
+        self.mine = attributes.pop("mine", setting.peer_psn)
         self.theirs = attributes.pop("theirs", setting.psn)
         self.attributes = {
             "local": self.their, "remote": self.own, "dest": self.qpn,

@@ -54,7 +54,8 @@ NAMES = {value: name for name, value in list(globals().items())
          (value < 0x20 or value in MIGRATION) and not name.startswith("F_")}
 
 # AETH syndromes [IBTA 9.7.5.2]
-ACKED, RNR, NAK_SEQUENCE, NAK_REQUEST = 0x1f, 0x20, 0x60, 0x61
+ACKED, RNR = 0x1f, 0x20
+NAK_SEQUENCE, NAK_REQUEST, NAK_ACCESS, NAK_OPERATION = range(0x60, 0x64)
 
 
 class RETH(Packet):

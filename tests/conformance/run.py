@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs cases against the endpoint in h1, from another host without the driver.
 
-run.py [-l] [-4|-6] [--mtu MTU] [--psn PSN] [-o DIRECTORY] [PATTERN...]
+run.py [-l] [-4|-6] [--mtu MTU] [--psn PSN] [--peer-psn PSN] [-o DIRECTORY]
+       [PATTERN...]
 
 A pattern is that of a clause (PAUSE-1, 'RESUME-*') or of a case
 (PAUSE-1/accepted). Prints TAP; DIRECTORY gets a capture of each case and
@@ -78,7 +79,8 @@ def main():
                         default=4)
     parser.add_argument("-6", dest="family", action="store_const", const=6)
     parser.add_argument("--mtu", type=int, default=1024)
-    parser.add_argument("--psn", type=lambda text: int(text, 0), default=0x1000)
+    for option, psn in (("--psn", 0x1000), ("--peer-psn", 0x5000)):
+        parser.add_argument(option, type=lambda text: int(text, 0), default=psn)
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("patterns", nargs="*")
     args = parser.parse_args()
@@ -92,8 +94,9 @@ def main():
         print("\n".join(case.name for case in cases))
         return 0
 
-    setting = Setting(Wire("eth0"), args.family, args.mtu, args.psn)
-    suite = f"IPv{args.family}, MTU {args.mtu}, first PSN {args.psn:#x}"
+    setting = Setting(Wire("eth0"), args.family, args.mtu, args.psn, args.peer_psn)
+    suite = (f"IPv{args.family}, MTU {args.mtu}, first PSNs {args.psn:#x} and "
+             f"{args.peer_psn:#x}")
     results = []
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)

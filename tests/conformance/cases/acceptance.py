@@ -3,6 +3,7 @@
 import time
 
 from clauses import clause
+from pause import nak, sent
 from peer import *
 
 
@@ -39,8 +40,9 @@ def violations(link, opcode, **fields):
         yield f"version {version}", right(version=version)
     for pkey in (0x1234, 0x8000, 0, 0xfffe):
         yield f"P_Key {pkey:#x}", right(bth={"pkey": pkey})
-    for qpn in (0, 1, link.qpn + 1, link.qpn | 1 << 24, link.qpn << 8,
-                link.their_qpn):
+    number = values["src_qpn"]
+    for qpn in {0, 1, number + 1, number | 1 << 24, number << 8, link.qpn,
+                link.their_qpn} - {number}:
         yield f"src_qpn {qpn:#x}", right(src_qpn=qpn)
     for qpn in (0, 1, 0xfffffe, 0xffffff):
         yield f"DestQP {qpn:#x}", right(bth={"dqpn": qpn})
@@ -123,6 +125,64 @@ def resume_ack_dropped(setting):
     link.await_(SEND_ONLY, psn=link.theirs)
 
 
+@clause("ACC-1", "A migration packet MUST be dropped unless all of: length is "
+        "exactly BTH + MIGETH + ICRC; ICRC correct; `version` = 1;")
+def running_dropped(setting):
+    link = Link(setting)
+    link.learn()
+    sent(link, 1)
+    nak(link, link.theirs)
+    link.await_(PROBE, flags=F_PAUSED)
+    for _, frame in violations(link, RUNNING, echo=link.its_challenge):
+        link.transmit(frame)
+    link.silence(0.3, SEND_ONLY)
+    link.send(RUNNING, echo=link.its_challenge)
+    link.await_(SEND_ONLY, psn=link.theirs)
+
+
+@clause("ACC-1", "A migration packet MUST be dropped unless all of: length is "
+        "exactly BTH + MIGETH + ICRC; ICRC correct; `version` = 1;")
+def moved_dropped(setting):
+    link = Link(setting)
+    fields = {"epoch": 1, "echo": link.learn(), "gid": gid(setting.other)}
+    link.drain(0.05)
+    for what, frame in violations(link, MOVED, **fields):
+        link.transmit(frame)
+        packet = answered(link, 0.02)
+        check(packet is None, f"MOVED, {what}: {describe(packet)} came")
+    link.silence(0.2)
+    link.send(MOVED, **fields)
+    link.await_(PROBE, to=setting.other)
+
+
+@clause("ACC-1", "A migration packet MUST be dropped unless all of: length is "
+        "exactly BTH + MIGETH + ICRC; ICRC correct; `version` = 1;")
+def stopped_dropped(setting):
+    """NAK_STOPPED has the form of an acknowledgement, and its checks."""
+    link = Link(setting)
+    token = AETH(syndrome=NAK_STOPPED, msn=link.learn() & WIRE["TOKEN_MASK"])
+    sent(link, 1)
+    link.drain(0.05)
+
+    def frame(aeth=token, **bth):
+        return link.packet(ACK, link.theirs, aeth, ack=False, **bth)
+    for at in (-1, -4, -5, -4 - 4 - 1):
+        link.transmit(damaged(frame(), at))
+    for pkey in (0x1234, 0x8000, 0):
+        link.transmit(frame(pkey=pkey))
+    for qpn in (0, 1, 0xfffffe, link.qpn):
+        link.transmit(frame(dqpn=qpn))
+    link.transmit(link.frame(BTH(opcode=ACK, dqpn=link.their_qpn, psn=link.theirs)))
+    link.transmit(link.frame(BTH(opcode=ACK, dqpn=link.their_qpn, psn=link.theirs) /
+                             bytes(token)[:3]))
+    link.transmit(link.packet(ACK, link.theirs, token, ack=False, source=setting.other))
+    link.silence(0.2)
+    link.endpoint.post(op="SEND", id=2)
+    link.expect(SEND_ONLY, psn=(link.theirs + 1) & 0xffffff)
+    link.transmit(frame())
+    link.await_(PROBE, flags=F_PAUSED)
+
+
 @clause("ACC-1", "or a tombstone (TOMB-2);")
 def tombstone_dropped(setting):
     link = Link(setting)
@@ -151,6 +211,30 @@ def self_dropped(setting):
     link.await_(MOVED, echo=0x6)
 
 
+@clause("ACC-1", "(with F_SELF: equals DestQP)")
+@clause("ACC-1", "A migration packet MUST be dropped unless all of: length is "
+        "exactly BTH + MIGETH + ICRC; ICRC correct; `version` = 1;")
+def self_malformed(setting):
+    link = Link(setting)
+    for gone in (False, True):
+        if gone:
+            link.endpoint.leave()
+        else:
+            link.stop()
+        link.own = setting.other
+        fields = {"flags": F_SELF, "src_qpn": link.their_qpn, "epoch": 1,
+                  "nonce": link.its_secret}
+        for _, frame in violations(link, RESUME, **fields):
+            link.transmit(frame)
+        link.own = setting.own
+        link.drain(0.05)
+        link.send(PROBE, nonce=0x5)
+        link.await_(PAUSE, echo=0x5)
+    link.send(RESUME, source=setting.other, **fields)
+    link.send(PROBE, nonce=0x6)
+    link.await_(MOVED, echo=0x6, gid=gid(setting.other))
+
+
 @clause("ACC-1", "both are above 1.")
 def low_numbers(setting):
     """QPs 0 and 1 are not connected to, though a QP may name them."""
@@ -175,11 +259,15 @@ def types_and_states(setting):
         for qpn in (other.qpn, 0):
             for opcode in MIGRATION:
                 other.send(opcode, nonce=0x5, echo=0x6, epoch=3, src_qpn=qpn)
+        nak(other, other.theirs, token=0x6)
         packet = answered(other, 0.15)
         check(packet is None, f"{words}: {describe(packet)} came")
     # It knew its partner once.
+    challenge = link.learn()
     link.endpoint.modify(state="ERR")
-    link.send(PROBE, nonce=0x5)
+    for opcode in MIGRATION:
+        link.send(opcode, nonce=0x5, echo=challenge, epoch=3)
+    nak(link, link.theirs)
     link.silence(0.15)
 
 

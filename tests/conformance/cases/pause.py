@@ -34,7 +34,6 @@ def wrong_echo(setting):
 
 @clause("PAUSE-3", "While Paused the requester sends nothing and the "
         "retransmission and RNR timers are off.")
-@clause("STATE-4", "| retransmission or RNR timer | requester | go back | off | off |")
 def no_retransmission(setting):
     link = Link(setting, timeout=16, retry=2)
     link.endpoint.post(op="SEND", id=1)
@@ -50,8 +49,6 @@ def no_retransmission(setting):
 
 
 @clause("PAUSE-3", "The responder runs as usual.")
-@clause("STATE-4", "| request with the expected PSN | responder | execute, "
-        "answer | execute, answer | CAP-2 |")
 def responder_runs(setting):
     link = Link(setting)
     link.endpoint.fill(offset=0, len=64)
@@ -60,7 +57,7 @@ def responder_runs(setting):
     link.await_(READ_ONLY, psn=link.mine)
     link.endpoint.recv(id=9)
     link.data(SEND_ONLY, link.mine + 1, payload=b"x" * 64)
-    link.await_(ACK, psn=link.mine + 1)
+    link.await_(ACK, psn=(link.mine + 1) & 0xffffff)
     link.completions(9)
 
 
@@ -291,6 +288,8 @@ def with_limit(link, name, milliseconds, act):
         "goes to ERR")
 @clause("PAUSE-10", "counted from the moment the requester was held and not restarted "
         "by duplicates")
+@clause("STATE-3", "| PAUSE_LIMIT | | ERR if work outstanding | the same if "
+        "`peer_stopped` | | |")
 def bounded(setting):
     link = Link(setting)
 

@@ -5,14 +5,7 @@ import time
 from clauses import clause
 from pause import intervals, sent, with_limit
 from peer import *
-
-
-def capable(setting, **attributes):
-    """A QP that knows that we speak the protocol."""
-    link = Link(setting, **attributes)
-    link.pause()
-    link.resume()
-    return link
+from states import capable
 
 
 def away(setting, **attributes):
@@ -193,6 +186,39 @@ def image_too_old(setting):
     refused(link, rq_psn=(link.theirs - 1) & 0xffffff)
 
 
+@clause("RESUME-4", "nor beyond the PSN that follows what the receiver has sent.")
+@clause("RESUME-4", "The first fails for an image older than what its partner saw "
+        "completed; the second if the receiver itself was made from such an image")
+def receiver_too_old(setting):
+    """It knows of two requests of one packet and one of three, none acknowledged."""
+    link = Link(setting)
+    link.pause()
+    for ahead in (1, 2, 100, (1 << 23) - 1):
+        link.send(RESUME, nonce=link.secret, rq_psn=(link.theirs + ahead) & 0xffffff)
+    link.silence(0.3, RESUME_ACK)
+    link.resume()
+    sent(link, 2)
+    link.endpoint.post(op="WRITE", id=3, len=2 * setting.mtu + 1)
+    link.await_(WRITE_LAST, psn=(link.theirs + 4) & 0xffffff)
+    link.pause()
+    link.drain()
+    for ahead in (6, 7, 100, (1 << 23) - 1):
+        link.send(RESUME, nonce=link.secret, rq_psn=(link.theirs + ahead) & 0xffffff)
+    link.silence(0.3, RESUME_ACK, SEND_ONLY)
+    # All of it has arrived, and it is asked for the acknowledgement.
+    link.resume(rq_psn=(link.theirs + 5) & 0xffffff)
+    link.await_(SEND_ONLY, psn=link.theirs)
+    link.await_(WRITE_LAST, psn=(link.theirs + 4) & 0xffffff)
+    link.ack(link.theirs + 4)
+    link.completions(1, 2, 3)
+    # Nor is a duplicate.
+    link.drain()
+    link.send(RESUME, nonce=link.secret, rq_psn=(link.theirs + 6) & 0xffffff)
+    link.silence(0.2, RESUME_ACK)
+    link.send(RESUME, nonce=link.secret, rq_psn=(link.theirs + 5) & 0xffffff)
+    link.await_(RESUME_ACK)
+
+
 @clause("RESUME-4", "if the receiver is in RTS or SQD")
 def numbers_in_rtr(setting):
     link = Link(setting, state="RTR")
@@ -203,8 +229,6 @@ def numbers_in_rtr(setting):
 
 @clause("RESUME-5", "force retransmission from the first unacknowledged PSN")
 @clause("RESUME-11", "Both sides continue from the last acknowledged PSN.")
-@clause("STATE-4", "| end of P or Z | requester | | go back to the first "
-        "unacknowledged PSN | |")
 def sends_again(setting):
     link = Link(setting)
     sent(link, 3)
@@ -350,6 +374,7 @@ def answer_introduces(setting):
         "RESUME and its requester runs")
 @clause("RESUME-9", "`resume_pending` stays set and PAUSE-7 applies, so a partner that "
         "comes back later still heals.")
+@clause("STATE-3", "| RESUME_LIMIT | | | requester runs, no repeat | | |")
 def limit(setting):
     link = away(setting)
     link.endpoint.post(op="SEND", id=1)

@@ -8,6 +8,7 @@
  */
 #include "rxe_mig.h"
 #include "rxe_mig_trace.h"
+#include "rxe_queue.h"
 
 #define PEER_STOPPED(mig) ((mig)->proto.flags & RXE_MIG_PROTO_PEER_STOPPED)
 #define PEER_CAPABLE(mig) ((mig)->proto.flags & RXE_MIG_PROTO_PEER_CAPABLE)
@@ -550,12 +551,40 @@ static void on_running(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 	settle(mig, false);
 }
 
-/* Holds for every genuine snapshot, fails for a stale one [RESUME-4] */
+/* How many PSNs the requests from the first unacknowledged one on take, at
+ * least: what was sent of them is not known once the requester has gone back.
+ */
+static u64 psns_posted(struct rxe_qp *qp)
+{
+	struct rxe_queue *q = qp->sq.queue;
+	u32 index = queue_get_consumer(q, QUEUE_TYPE_FROM_CLIENT);
+	u32 prod = queue_get_producer(q, QUEUE_TYPE_FROM_CLIENT);
+	u64 psns = 0;
+
+	prod &= q->index_mask; /* the application can write it */
+	for (; index != prod; index = queue_next_index(q, index)) {
+		struct rxe_send_wqe *wqe = queue_addr_from_index(q, index);
+		u32 length = READ_ONCE(wqe->dma.length);
+
+		psns += length ? (length - 1) / qp->mtu + 1 : 1;
+	}
+	return psns;
+}
+
+/* Holds for every genuine snapshot.  Fails for a stale one, be it that which
+ * the partner was made from or that which this QP was [RESUME-4].
+ */
 static bool numbers_agree(struct rxe_qp *qp, const struct rxe_mig_pkt *p)
 {
 	u32 rq = be32_to_cpu(p->eth.rq_psn) & BTH_PSN_MASK;
+	u64 posted;
 
-	return qp_state(qp) < IB_QPS_RTS || psn_compare(rq, qp->comp.psn) >= 0;
+	if (qp_state(qp) < IB_QPS_RTS)
+		return true;
+	/* before comp.psn, which the completer moves behind the queue */
+	posted = psns_posted(qp);
+	return psn_compare(rq, qp->comp.psn) >= 0 &&
+	       ((rq - qp->comp.psn) & BTH_PSN_MASK) <= posted;
 }
 
 static void ack_resume(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
