@@ -197,3 +197,19 @@ def rewound(setting, op, opcode, last):
     link.await_(last, psn=end)
     link.ack(end, msn=1)
     link.completions(1)
+
+
+@clause("STOP-4", "after restore it continues from the first unacknowledged PSN.")
+def late_response(setting):
+    """The rest of the responses to a READ was under way at the stop: it comes after the
+    restore, before those to the request that is sent again."""
+    flow, = flows = several(setting, ("READ", 5))
+    partly_acknowledged(flows, [2])
+    migrate(flow.link)
+    check_flows(flows, "after the restore")
+    # As to the first request: MIDDLE, not FIRST
+    flow.acked = 0
+    flow.respond(2)
+    flow.acked = 2
+    time.sleep(0.1)
+    finish(flows)
