@@ -17,8 +17,9 @@ help:
 	@echo 'make mutants   plant faults into the driver and see which test finds them'
 	@echo 'make kill      kill criu and what drives it at each point of a migration; the'
 	@echo '               tables of docs/failures.md'
-	@echo 'make soak      migrations at random, on a bad network (MIGRATIONS=1000'
-	@echo '               CRIU_MIGRATIONS=100 SEED=...)'
+	@echo 'make soak      migrations at random, on a bad network: MIGRATIONS=1000 by verbs,'
+	@echo '               CRIU_MIGRATIONS of a container (a tenth of that), SEED=...; adds up'
+	@echo '               over runs in ~/.local/state/migros/soak.json'
 	@echo 'make fuzz      mutated images and packets at the driver (SECONDS=60 of each)'
 	@echo 'make sanitize  our programs and libraries with the sanitizers of gcc'
 	@echo 'make grid      all cells of tests/grid, where make test runs a sample'
@@ -77,8 +78,7 @@ mutants:
 	tests/migros/mutants/run
 
 soak:
-	MIGRATIONS=$(or $(MIGRATIONS),1000) SEED=$(SEED) tests/run soak/verbs
-	MIGRATIONS=$(or $(CRIU_MIGRATIONS),100) SEED=$(SEED) tests/run soak/criu
+	@MIGRATIONS=$(MIGRATIONS) CRIU_MIGRATIONS=$(CRIU_MIGRATIONS) SEED=$(SEED) tests/soak/run
 
 kill:
 	POINTS=all tests/run kill/criu kill/move kill/podman; status=$$?; \
