@@ -2,8 +2,8 @@
 
 VARIANT ?= migros
 
-.PHONY: help tree module debs packages image test debug conformance mutants kill soak fuzz sanitize grid perftest \
-	pairs instructions rdma-core demo containers backforth model hotpath check clean
+.PHONY: help tree module debs packages image test debug conformance mutants kill soak network fuzz sanitize grid \
+	perftest pairs instructions rdma-core demo containers backforth model hotpath check clean
 
 help:
 	@echo 'make tree      patched upstream trees in build/tree'
@@ -20,6 +20,8 @@ help:
 	@echo 'make soak      migrations at random, on a bad network: MIGRATIONS=1000 by verbs,'
 	@echo '               CRIU_MIGRATIONS of a container (a tenth of that), SEED=...; adds up'
 	@echo '               over runs in ~/.local/state/migros/soak.json'
+	@echo 'make network   each trouble of a network alone, and each packet of the protocol lost,'
+	@echo '               while connections are moved by verbs'
 	@echo 'make fuzz      mutated images and packets at the driver (SECONDS=60 of each)'
 	@echo 'make sanitize  our programs and libraries with the sanitizers of gcc'
 	@echo 'make grid      all cells of tests/grid, where make test runs a sample'
@@ -79,6 +81,9 @@ mutants:
 
 soak:
 	@MIGRATIONS=$(MIGRATIONS) CRIU_MIGRATIONS=$(CRIU_MIGRATIONS) SEED=$(SEED) tests/soak/run
+
+network:
+	NETWORK=all tests/run soak/network soak/lost
 
 kill:
 	POINTS=all tests/run kill/criu kill/move kill/podman; status=$$?; \
