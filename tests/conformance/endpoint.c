@@ -160,7 +160,7 @@ static int do_open(void)
 	pd = ibv_alloc_pd(ctx);
 	cq = pd ? ibv_create_cq(ctx, number("cqe", 4096), NULL, NULL, 0) : NULL;
 	/* FLUSH of our own: persistent or global, as the case wants */
-	mr = cq ? ibv_reg_mr(pd, memory, MEMORY, ACCESS |
+	mr = cq ? ibv_reg_mr(pd, memory, MEMORY, ACCESS | IBV_ACCESS_MW_BIND |
 			     IBV_ACCESS_FLUSH_GLOBAL) : NULL;
 	if (memory == MAP_FAILED || !mr)
 		return wrong("open: %s", strerror(errno));
@@ -289,7 +289,8 @@ static int do_setup(void)
 			IBV_QP_EX_WITH_RDMA_READ |
 			IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
 			IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD |
-			IBV_QP_EX_WITH_FLUSH | IBV_QP_EX_WITH_ATOMIC_WRITE;
+			IBV_QP_EX_WITH_BIND_MW | IBV_QP_EX_WITH_FLUSH |
+			IBV_QP_EX_WITH_ATOMIC_WRITE;
 	}
 	if (num_qps == MAX_QPS)
 		return wrong("too many QPs");
@@ -450,6 +451,36 @@ static int do_post(void)
 		if (err)
 			return wrong("post: %s", strerror(err));
 	}
+	return 0;
+}
+
+/* bind qp [id offset len]: post the bind of a new memory window; returns rkey */
+static int do_bind(void)
+{
+	struct ibv_mw_bind_info info = {
+		.mr = mr,
+		.addr = (uintptr_t)memory + number("offset", 0),
+		.length = number("len", 64),
+		.mw_access_flags = IBV_ACCESS_REMOTE_WRITE |
+				   IBV_ACCESS_REMOTE_READ,
+	};
+	struct ibv_qp *qp = the_qp();
+	struct ibv_qp_ex *ex = qp ? ibv_qp_to_qp_ex(qp) : NULL;
+	struct ibv_mw *mw = ex ? ibv_alloc_mw(pd, IBV_MW_TYPE_2) : NULL;
+	uint32_t rkey;
+	int err;
+
+	if (!mw)
+		return wrong("no such QP, or no window: %s", strerror(errno));
+	rkey = ibv_inc_rkey(mw->rkey);
+	ibv_wr_start(ex);
+	ex->wr_id = number("id", 1);
+	ex->wr_flags = IBV_SEND_SIGNALED;
+	ibv_wr_bind_mw(ex, mw, rkey, &info);
+	err = ibv_wr_complete(ex);
+	if (err)
+		return wrong("bind: %s", strerror(err));
+	say(" rkey=%#x", rkey);
 	return 0;
 }
 
@@ -694,7 +725,8 @@ static const struct {
 	{ "open", do_open },	   { "setup", do_setup },
 	{ "modify", do_modify },   { "query", do_query },
 	{ "destroy", do_destroy }, { "recv", do_recv },
-	{ "post", do_post },	   { "poll", do_poll },
+	{ "post", do_post },	   { "bind", do_bind },
+	{ "poll", do_poll },
 	{ "fill", do_fill },	   { "write", do_write },
 	{ "read", do_read },	   { "stop", do_stop },
 	{ "cancel", do_cancel },   { "commit", do_commit },
