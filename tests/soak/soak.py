@@ -1,8 +1,13 @@
 """Migrations at random until there were enough, and what was wrong with them.
 
 MIGRATIONS says how many, SEED where to begin (at random). What "make soak" has found in all
-its runs is kept (totals.py). Connections retry without end (retry_cnt 7): with fewer, such a
-network ends them without any migration. One that makes no progress any more is stuck.
+its runs is kept (totals.py). One that makes no progress any more is stuck.
+
+Connections retry without end (retry_cnt 7): with fewer, such a network ends them without any
+migration. That of seed 1003 did with retry_cnt 6, and does without its migrations, after 14 s.
+Its messages have up to 64 packets, and rxe counts each timeout until an acknowledgment comes,
+which it asks for with a message's last packet; where every 20th packet is lost and every 4th
+comes too early, the packets that a NAK acknowledges are progress, but do not end the count.
 """
 
 import json
