@@ -2,8 +2,9 @@
 
 VARIANT ?= migros
 
-.PHONY: help tree module debs packages image test debug conformance mutants kill device soak fuzz sanitize grid perftest \
-	pairs instructions rdma-core demo containers backforth model hotpath check clean
+.PHONY: help tree module debs packages image test debug conformance mutants kill device soak \
+	network fuzz sanitize grid perftest pairs instructions rdma-core demo containers backforth \
+	model hotpath check clean
 
 help:
 	@echo 'make tree      patched upstream trees in build/tree'
@@ -18,8 +19,11 @@ help:
 	@echo 'make kill      kill criu and what drives it at each point of a migration; the'
 	@echo '               tables of docs/failures.md'
 	@echo 'make device    RDMA devices of their own, and addresses that change'
-	@echo 'make soak      migrations at random, on a bad network (MIGRATIONS=1000'
-	@echo '               CRIU_MIGRATIONS=100 SEED=...)'
+	@echo 'make soak      migrations at random, on a bad network: MIGRATIONS=1000 by verbs,'
+	@echo '               CRIU_MIGRATIONS of a container (a tenth of that), SEED=...; adds up'
+	@echo '               over runs in ~/.local/state/migros/soak.json'
+	@echo 'make network   each trouble of a network alone, and each packet of the protocol lost,'
+	@echo '               while connections are moved by verbs'
 	@echo 'make fuzz      mutated images and packets at the driver (SECONDS=60 of each)'
 	@echo 'make sanitize  our programs and libraries with the sanitizers of gcc'
 	@echo 'make grid      all cells of tests/grid, where make test runs a sample'
@@ -78,8 +82,10 @@ mutants:
 		tests/migros/mutants/run || status=$$?; exit $$status
 
 soak:
-	MIGRATIONS=$(or $(MIGRATIONS),1000) SEED=$(SEED) tests/run soak/verbs
-	MIGRATIONS=$(or $(CRIU_MIGRATIONS),100) SEED=$(SEED) tests/run soak/criu
+	@MIGRATIONS=$(MIGRATIONS) CRIU_MIGRATIONS=$(CRIU_MIGRATIONS) SEED=$(SEED) tests/soak/run
+
+network:
+	NETWORK=all tests/run soak/network soak/lost
 
 kill:
 	POINTS=all tests/run kill/criu kill/move kill/podman; status=$$?; \

@@ -94,6 +94,8 @@ struct opts {
 	unsigned int interval;
 	unsigned int stall;
 	unsigned int cycle_interval;
+	unsigned int cycle_gap;
+	bool cycle_faults;
 	enum srq_mode srq;
 	bool events;
 	bool rnr;
@@ -178,6 +180,7 @@ struct totals {
 	uint64_t connections;
 	uint64_t moves;
 	uint64_t cycles;
+	uint64_t undone;	/* cycles that came to nothing, as they should */
 	uint64_t cycle_ns;	/* of all cycles together */
 	uint64_t longest_cycle_ns;
 };

@@ -49,6 +49,9 @@ static const char usage[] =
 "  --cycles N         dump, destroy and restore the own context N times, then\n"
 "                     end (checker-cycle only)\n"
 "  --cycle-interval MS  of running time between cycles (500)\n"
+"  --cycle-gap MS     nobody has the context for so long (0)\n"
+"  --cycle-faults     as the seed has it, a cycle is cancelled, its dump fails, or\n"
+"                     who has dumped the context dies\n"
 "  --plant FAULT[@N]  misbehave once, from operation N on; \"list\" lists them\n"
 "SIGUSR1 means \"moved\", SIGTERM and SIGINT mean \"stop\".\n";
 
@@ -59,7 +62,7 @@ enum {
 	O_GID_INDEX, O_TCP_PORT, O_TIMEOUT, O_RETRY_CNT, O_RNR_RETRY,
 	O_MIN_RNR_TIMER, O_RD_ATOMIC, O_RENDEZVOUS, O_SECONDS, O_CONTROL,
 	O_OUTPUT, O_LOG, O_INTERVAL, O_STALL, O_PLANT,
-	O_CYCLES, O_CYCLE_INTERVAL, O_HELP,
+	O_CYCLES, O_CYCLE_INTERVAL, O_CYCLE_GAP, O_CYCLE_FAULTS, O_HELP,
 };
 
 static const struct option longopts[] = {
@@ -102,6 +105,8 @@ static const struct option longopts[] = {
 	{ "plant", 1, NULL, O_PLANT },
 	{ "cycles", 1, NULL, O_CYCLES },
 	{ "cycle-interval", 1, NULL, O_CYCLE_INTERVAL },
+	{ "cycle-gap", 1, NULL, O_CYCLE_GAP },
+	{ "cycle-faults", 0, NULL, O_CYCLE_FAULTS },
 	{ "help", 0, NULL, O_HELP },
 	{ }
 };
@@ -328,6 +333,12 @@ void opts_parse(int argc, char **argv)
 			break;
 		case O_CYCLE_INTERVAL:
 			o->cycle_interval = number(name, 0, UINT32_MAX);
+			break;
+		case O_CYCLE_GAP:
+			o->cycle_gap = number(name, 0, UINT32_MAX);
+			break;
+		case O_CYCLE_FAULTS:
+			o->cycle_faults = true;
 			break;
 		case O_HELP:
 			fputs(usage, stdout);

@@ -195,8 +195,9 @@ static int json_totals(char *s, size_t size, const struct totals *t)
 		      (ull)t->moves, (ull)(t->longest_gap_ns / 1000000));
 	if (t->cycles)
 		n += snprintf(s + n, size - n, ",\"cycles\":%llu,"
-			      "\"cycle_ms\":%llu,\"longest_cycle_ms\":%llu",
-			      (ull)t->cycles,
+			      "\"undone\":%llu,\"cycle_ms\":%llu,"
+			      "\"longest_cycle_ms\":%llu",
+			      (ull)t->cycles, (ull)t->undone,
 			      (ull)(t->cycle_ns / t->cycles / 1000000),
 			      (ull)(t->longest_cycle_ns / 1000000));
 	return n;

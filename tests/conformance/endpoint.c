@@ -463,7 +463,8 @@ static int do_bind(void)
 		.mr = mr,
 		.addr = (uintptr_t)memory + number("offset", 0),
 		.length = number("len", 64),
-		.mw_access_flags = IBV_ACCESS_REMOTE_WRITE,
+		.mw_access_flags = IBV_ACCESS_REMOTE_WRITE |
+				   IBV_ACCESS_REMOTE_READ,
 	};
 	struct ibv_mw *mw;
 	uint32_t rkey;

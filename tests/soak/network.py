@@ -1,4 +1,4 @@
-"""What the network does to RoCE packets that a host sends, for a while."""
+"""What the network does to RoCE packets that a host sends."""
 
 import random
 
@@ -16,6 +16,11 @@ tc filter add dev eth0 parent 1: protocol ip prio 1 u32 \
 tc filter add dev eth0 parent 1: protocol ipv6 prio 2 u32 \
     match ip6 dport 4791 0xffff flowid 1:2
 """
+
+
+def steady(trouble):
+    """A shell script that lets it last until CALM"""
+    return f"{SETUP}tc qdisc add dev eth0 parent 1:2 netem limit 10000 {trouble}"
 
 
 def weather(draw: random.Random):

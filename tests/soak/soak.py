@@ -1,8 +1,13 @@
 """Migrations at random until there were enough, and what was wrong with them.
 
-MIGRATIONS says how many, SEED where to begin (at random). The totals of all runs are in
-build/soak.json. Connections retry without end (retry_cnt 7): with fewer, such a network
-ends them without any migration. One that makes no progress any more is stuck.
+MIGRATIONS says how many, SEED where to begin (at random). What "make soak" has found in all
+its runs is kept (totals.py). One that makes no progress any more is stuck.
+
+Connections retry without end (retry_cnt 7): with fewer, such a network ends them without any
+migration. That of seed 1003 did with retry_cnt 6, and does without its migrations, after 14 s.
+Its messages have up to 64 packets, and rxe counts each timeout until an acknowledgment comes,
+which it asks for with a message's last packet; where every 20th packet is lost and every 4th
+comes too early, the packets that a NAK acknowledges are progress, but do not end the count.
 """
 
 import json
@@ -15,10 +20,9 @@ import threading
 from pathlib import Path
 
 from network import CALM, weather
+from totals import FAULTS, Run, text
 
 TOP = Path(os.environ["TOP"])
-TOTALS = TOP / "build" / "soak.json"
-FAULTS = ("lost", "duplicated", "reordered", "corrupted", "stuck")
 
 
 def host(name, command, seconds=60):
@@ -104,8 +108,10 @@ def faults(reports):
     return count
 
 
-def text(count):
-    return " ".join(f"{kind}: {count[kind]}" for kind in FAULTS)
+def build():
+    """Which driver the hosts have: the build ID of the module"""
+    return host("h1", "od -An -v -tx1 -j16 /sys/module/rdma_rxe/notes/.note.gnu.build-id | "
+                "tr -d ' \\n'").strip()
 
 
 def wanted(sample):
@@ -118,29 +124,21 @@ def wanted(sample):
 def soak(kind, enough, do_round):
     """do_round(draw) returns how many migrations there were, and the reports."""
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 30))
-    done, rounds, total = 0, 0, dict.fromkeys(FAULTS, 0)
-    while done < enough:
+    run = Run(kind, seed, build())
+    mine = run.record
+    while mine["migrations"] < enough:
         # Each round can be had again by its own seed.
-        number = seed + rounds
+        number = seed + mine["rounds"]
         moved, reports = do_round(random.Random(number))
-        rounds += 1
-        done += moved
         count = faults(reports)
-        for name in FAULTS:
-            total[name] += count[name]
+        run.add(number, moved, count)
+        # The sample of "make test" is always the same.
+        if os.environ.get("MIGRATIONS"):
+            run.save()
         good = moved and not any(count.values())
-        print(f"{'' if good else 'not '}ok {rounds} - seed {number}, {moved} "
+        print(f"{'' if good else 'not '}ok {mine['rounds']} - seed {number}, {moved} "
               f"migrations, {text(count)}", flush=True)
         if not moved:
             break
-
-    TOTALS.parent.mkdir(exist_ok=True)
-    sums = json.loads(TOTALS.read_text("utf-8")) if TOTALS.exists() else {}
-    mine = sums.setdefault(kind, {"migrations": 0, "rounds": 0,
-                                  **dict.fromkeys(FAULTS, 0)})
-    for name, value in {"migrations": done, "rounds": rounds, **total}.items():
-        mine[name] += value
-    TOTALS.write_text(json.dumps(sums, indent=1) + "\n", "utf-8")
-    print(f"# all runs: {mine['migrations']} migrations, {text(mine)}")
-    print(f"# {done} migrations, seed {seed}\n# {text(total)}")
-    sys.exit(done < enough or any(total.values()))
+    print(f"# {mine['migrations']} migrations, seed {seed}\n# {text(mine)}")
+    sys.exit(mine["migrations"] < enough or any(mine[kind] for kind in FAULTS))

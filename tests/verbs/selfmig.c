@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -535,5 +537,51 @@ int selfmig_cycle_if(struct ibv_context *ctx, struct selfmig_info *info,
 	done.total_ms = now_ms() - start;
 	if (info)
 		*info = done;
+	return 0;
+}
+
+int selfmig_fail(struct ibv_context *ctx)
+{
+	size_t len = 1 << 30;
+	void *nothing = mmap(NULL, len, PROT_NONE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int records, err;
+
+	if (nothing == MAP_FAILED)
+		return fail(errno, "mmap");
+	/* The snapshot is taken, and cannot be read */
+	err = ibv_dump_context(ctx, &records, nothing, len);
+	munmap(nothing, len);
+	return err == EFAULT ? 0 : fail(err, "dump to where nothing can be");
+}
+
+/* As criu does it, and is killed */
+static void dump_and_die(struct ibv_context *ctx)
+{
+	size_t len = 1 << 30;
+	void *image = mmap(NULL, len, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int fd = dup(ctx->cmd_fd), records;
+	struct ibv_context *imported = fd < 0 ? NULL : ibv_import_device(fd);
+
+	if (image == MAP_FAILED || !imported)
+		_exit(errno ?: EIO);
+	_exit(ibv_dump_context(imported, &records, image, len) ?:
+	      (raise(SIGKILL), EINTR));
+}
+
+int selfmig_lose(struct ibv_context *ctx)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child < 0)
+		return fail(errno, "fork");
+	if (!child)
+		dump_and_die(ctx);
+	if (waitpid(child, &status, 0) != child)
+		return fail(errno, "waitpid");
+	if (WIFEXITED(status))
+		return fail(WEXITSTATUS(status), "dump by another process");
 	return 0;
 }

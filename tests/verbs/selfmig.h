@@ -51,6 +51,14 @@ int selfmig_leave(struct selfmig *m);
 int selfmig_restore(struct selfmig *m);
 int selfmig_resume(struct selfmig *m, unsigned int flags);
 
+/*
+ * Migrations that come to nothing, after which the context goes on in place: the
+ * dump fails when all is stopped; or the process that has dumped it dies, and the
+ * lease is over some time later. 0 if it went as it should.
+ */
+int selfmig_fail(struct ibv_context *ctx);
+int selfmig_lose(struct ibv_context *ctx);
+
 const char *selfmig_error(void);
 
 #endif /* SELFMIG_H */
