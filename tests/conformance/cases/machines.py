@@ -116,17 +116,18 @@ def no_answer(link):
 @clause("STATE-4", "| no acknowledgement, retries exhausted | requester | fail the "
         "request, →ERR | none is counted | none is counted | none is counted | |")
 def retries(setting):
-    """67 ms, twice"""
-    attributes = {"timeout": 14, "retry": 1}
+    """After 268 ms, twice"""
+    attributes = {"timeout": 16, "retry": 2}
     link = capable(setting, **attributes)
     sent(link, 1)
-    link.expect(SEND_ONLY, psn=link.theirs)
+    for _ in range(2):
+        link.expect(SEND_ONLY, psn=link.theirs)
     found = link.endpoint.poll(ms=3000)["wc"]
     check(found == "1:12", f"completion {found or 'none'}, not retry-exceeded")
     check(link.endpoint.query()["qp_state"] == 6, "the QP is not in ERR")
 
     def unheard(link, what):
-        link.silence(0.5, SEND_ONLY)
+        link.silence(1.2, SEND_ONLY)
         check(not link.endpoint.poll()["wc"], f"a {what} QP fails a request")
         check(link.endpoint.query()["qp_state"] == 3, f"a {what} QP left RTS")
     for link, ends in held(setting, no_answer, **attributes):
