@@ -510,7 +510,8 @@ static int do_poll(void)
 		while (ibv_poll_cq(cq, 1, &wc) == 1) {
 			say("%s%lu:%u", found++ ? "," : "", wc.wr_id, wc.status);
 			if (number("more", 0))
-				say(":%u:%#x", wc.wc_flags, brought(&wc));
+				say(":%u:%#x", wc.wc_flags & (IBV_WC_WITH_IMM |
+				    IBV_WC_WITH_INV), brought(&wc));
 		}
 		if (found >= count || now_ms() >= end)
 			return 0;
