@@ -20,7 +20,7 @@ def point(row):
 
 
 def quoted(text):
-    return '"' + text + '"'
+    return '"' + text.replace("_", r"\\_") + '"'
 
 
 def dump_size(rows):
@@ -35,7 +35,7 @@ def dump_size(rows):
 
 def changes(rows):
     data = [(quoted(row["name"]), median(row["values"])) for row in rows
-            if row["name"] != "all"]
+            if row["name"] not in ("all", "driver")]
     return "800,350", [
         *GRID, "unset key", "set ylabel 'source lines'", "set style data histogram",
         "set xtics rotate by -15", "set yrange [0:*]", *block("data", data),

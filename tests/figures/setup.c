@@ -9,7 +9,6 @@
 
 #define MESSAGE 64
 #define BUSY_MESSAGE (4 << 20)
-#define MAX_SGE 32
 #define REMOTE (IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ |              \
 		IBV_ACCESS_REMOTE_WRITE)
 
@@ -38,7 +37,8 @@ void make_base(struct side *s)
 	ibv_free_device_list(list);
 	check((s->pd = ibv_alloc_pd(s->ctx)), "alloc_pd");
 	check((s->mr = ibv_reg_mr(s->pd, s->memory, is("mr") ? 4096 : s->len, REMOTE)), "reg_mr");
-	check((s->cq = ibv_create_cq(s->ctx, 4096, NULL, NULL, 0)), "create_cq");
+	s->cq = ibv_create_cq(s->ctx, options.count + 8, NULL, NULL, 0);
+	check(s->cq, "create_cq");
 }
 
 /* The index of the device's IPv4 address */
@@ -205,8 +205,8 @@ void receive_all(struct side *s)
 /* A long message, from a QP to another one with an SRQ, is on its way */
 void make_busy(struct side *s)
 {
-	struct ibv_srq_init_attr srq = { .attr = { .max_wr = 1,
-						   .max_sge = MAX_SGE } };
+	struct ibv_srq_init_attr srq = { .attr = { .max_wr = 1 } };
+	struct ibv_device_attr device;
 	struct ibv_qp_init_attr init = {
 		.qp_type = IBV_QPT_RC, .send_cq = s->cq, .recv_cq = s->cq,
 		.cap = { .max_send_wr = 4, .max_send_sge = 1 },
@@ -220,6 +220,8 @@ void make_busy(struct side *s)
 	static struct ibv_qp *qps[2];
 
 	if (!queue) {
+		check0(ibv_query_device(s->ctx, &device));
+		srq.attr.max_sge = device.max_srq_sge;
 		check((queue = ibv_create_srq(s->pd, &srq)), "create_srq");
 		check((qps[0] = ibv_create_qp(s->pd, &init)), "create_qp");
 		init.srq = queue;

@@ -20,7 +20,8 @@ def cell(values, divisor=1):
 def times(runs):
     if runs == 1:
         return "counted, once"
-    return f"{runs} runs, median (" + ("its 95 % interval)" if runs >= 6 else "range)")
+    return (f"{runs} runs" + " in place of 20" * (runs < 20) + ", median (" +
+            ("its 95 % interval)" if runs >= 6 else "range)"))
 
 
 def table(head, lines):
@@ -42,8 +43,10 @@ def dump_size(rows):
 
 
 def changes(rows):
-    return table(("Component", "Source lines"),
-                 ((row["name"], cell(row["values"])) for row in rows))
+    return table(("Component", "MigrOS", "MigrRDMA", "Here"), (
+        (row["name"], papers.CHANGES.get(row["name"], "–"),
+         papers.CHANGES_MIGRRDMA.get(row["name"], "–"), cell(row["values"]))
+        for row in rows))
 
 
 def objects(rows):
