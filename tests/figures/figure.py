@@ -96,7 +96,9 @@ class Figure:
     def __init__(self, name, about, runs=RUNS, host=None):
         self.data = {"figure": name, "about": about,
                      "command": f"make bench FIGURES={name}" +
-                     ("" if RUNS == 20 else f" RUNS={RUNS}"),
+                     "".join(f' {word}="{os.environ[word]}"' for word in
+                             ("RUNS", "COUNTS", "PROGRAMS") if os.environ.get(word)
+                             and (word, os.environ[word]) != ("RUNS", "20")),
                      "runs": runs, "machine": machine(host), "rows": []}
 
     def add(self, name, unit, values, **more):
