@@ -3,8 +3,8 @@
 VARIANT ?= migros
 
 .PHONY: help tree module debs packages image test debug conformance mutants kill device soak \
-	network fuzz sanitize grid perftest pairs instructions rdma-core demo containers backforth \
-	model hotpath check clean
+	network fuzz sanitize grid perftest pairs instructions rdma-core bench figures demo \
+	containers backforth model hotpath check clean
 
 help:
 	@echo 'make tree      patched upstream trees in build/tree'
@@ -30,6 +30,8 @@ help:
 	@echo 'make perftest  perftest in all combinations that it accepts, and pingpongs, moved'
 	@echo 'make pairs     perftest with the stock driver and with ours, in turns (PAIRS=10)'
 	@echo 'make instructions how many the stock driver and ours need for an operation'
+	@echo 'make bench     measure what docs/evaluation.md shows (RUNS=20 FIGURES="NAME...")'
+	@echo 'make figures   draw what was measured, in build/figures; make figure-NAME: one'
 	@echo 'make rdma-core rdma-core'\''s own tests with our libibverbs'
 	@echo 'make containers all moves of containers, where make test leaves some out'
 	@echo 'make backforth a container moves back and forth (MOVES=20 RUNTIME=runc|podman)'
@@ -121,6 +123,17 @@ pairs:
 
 instructions:
 	RUNS=3 PROGRAMS=all tests/run driver/instructions
+
+# Nothing else may run beside a measurement.
+bench:
+	BENCH=yes RUNS=$(or $(RUNS),20) tests/run -j 1 \
+		$(or $(addprefix figures/,$(FIGURES)),figures)
+
+figures:
+	@tests/figures/plot
+
+figure-%:
+	@tests/figures/plot $*
 
 rdma-core:
 	RDMA_CORE=ours tests/run rdma-core
