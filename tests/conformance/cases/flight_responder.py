@@ -200,27 +200,26 @@ def atomics_again(setting):
 
 @clause("STOP-3", "the snapshot promises at least what the wire has promised.")
 @clause("RESUME-11", "Both sides continue from the last acknowledged PSN.")
-def flush_and_atomic_write_again(setting):
-    """Answered again; what was written since is not overwritten."""
+def atomic_write_again(setting):
+    """Answered again; what was written since is not overwritten. (FLUSH: tests/fixes and
+    tests/grid. rxe takes its headers into the ICRC twice, as no other peer does.)"""
     link = Link(setting)
     new, newer = bytes(range(1, 9)), bytes(range(11, 19))
     link.endpoint.write(offset=0, data=bytes(8).hex())
 
     def ask():
-        link.data(FLUSH, link.mine, FETH(type=1), link.reth(0, 64))
+        link.data(ATOMIC_WRITE, link.mine, link.reth(0, 8), payload=new)
         link.expect(READ_ONLY, psn=link.mine, syndrome=ACKED)
-        link.data(ATOMIC_WRITE, link.mine + 1, link.reth(0, 8), payload=new)
-        link.expect(READ_ONLY, psn=(link.mine + 1) & 0xffffff, syndrome=ACKED)
     ask()
     same(link, 0, new, "ATOMIC_WRITE")
     link.endpoint.write(offset=0, data=newer.hex())
     found = migrate(link)
-    link.compare(found[link.qpn], None, {"rq_psn": (link.mine + 2) & 0xffffff})
+    link.compare(found[link.qpn], None, {"rq_psn": (link.mine + 1) & 0xffffff})
     link.drain(0.05)
     ask()
     same(link, 0, newer, "ATOMIC_WRITE again")
-    # and the next are executed
-    link.mine = (link.mine + 2) & 0xffffff
+    # and the next is executed
+    link.mine = (link.mine + 1) & 0xffffff
     ask()
     same(link, 0, new, "another ATOMIC_WRITE")
 
