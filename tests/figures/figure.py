@@ -85,8 +85,6 @@ def machine(host):
     return {"cpu": cpu[1] if cpu else "?", "processors": os.cpu_count(),
             "emulator": emulator, "kernel": hostexec(host, "uname -r").strip(),
             "bed": re.search(r"^# bed: *(.*)", Path(sys.argv[0]).read_text(), re.M)[1],
-            "driver": hostexec(host, "cat /sys/module/rdma_rxe/srcversion 2>/dev/null || "
-                               "echo changes").strip(),
             "revision": revision}
 
 
