@@ -2,15 +2,16 @@
 
 VARIANT ?= migros
 
-.PHONY: help tree module debs packages image test debug conformance mutants kill device soak \
-	network fuzz sanitize grid perftest pairs instructions rdma-core bench figures demo \
-	containers backforth model hotpath check clean
+.PHONY: help tree module debs packages realhost image test debug conformance mutants kill \
+	device soak network fuzz sanitize grid perftest pairs instructions rdma-core bench \
+	figures demo containers backforth model hotpath check clean
 
 help:
 	@echo 'make tree      patched upstream trees in build/tree'
 	@echo 'make module    rdma_rxe.ko in build/ (VARIANT=stock|fixes|migros)'
 	@echo 'make debs      Debian packages in build/debs: driver, migros, rdma-core, criu'
 	@echo 'make packages  those of them that a host needs, installed in a clean Debian'
+	@echo 'make realhost  on whole Debian hosts with them: systemd, AppArmor, podman; moves'
 	@echo 'make image     disk image of the virtual machines'
 	@echo 'make test      all tests (TESTS="NAME..." for some: see tests/run -h)'
 	@echo 'make debug     some of them on a kernel with KASAN, lockdep and kmemleak (TESTS)'
@@ -57,6 +58,9 @@ debs:
 
 packages:
 	PACKAGES=all tests/run packages
+
+realhost:
+	REALHOST=yes tests/run packages/real
 
 image:
 	@scripts/image
