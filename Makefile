@@ -3,7 +3,7 @@
 VARIANT ?= migros
 
 .PHONY: help tree module debs packages image test debug conformance mutants kill soak fuzz sanitize grid perftest \
-	pairs instructions rdma-core demo containers backforth model hotpath check clean
+	pairs instructions rdma-core demo containers backforth mpi model hotpath check clean
 
 help:
 	@echo 'make tree      patched upstream trees in build/tree'
@@ -28,6 +28,7 @@ help:
 	@echo 'make rdma-core rdma-core'\''s own tests with our libibverbs'
 	@echo 'make containers all moves of containers, where make test leaves some out'
 	@echo 'make backforth a container moves back and forth (MOVES=20 RUNTIME=runc|podman)'
+	@echo 'make mpi       HPCC on four ranks, one of which moves in each part (RUNS=1 PARTS="...")'
 	@echo 'make demo      move a running program between virtual machines'
 	@echo 'make model     check the protocol model'
 	@echo 'make hotpath   compare the machine code of the data path with stock'
@@ -100,6 +101,9 @@ containers:
 
 backforth:
 	MOVES=$(or $(MOVES),20) tests/run containers/backforth
+
+mpi:
+	MPI=all RUNS='$(RUNS)' PARTS='$(PARTS)' N='$(N)' tests/run mpi
 
 perftest:
 	PERFTEST=all PINGPONG=all tests/run criu/perftest criu/pingpong
