@@ -28,7 +28,7 @@ help:
 	@echo 'make rdma-core rdma-core'\''s own tests with our libibverbs'
 	@echo 'make containers all moves of containers, where make test leaves some out'
 	@echo 'make backforth a container moves back and forth (MOVES=20 RUNTIME=runc|podman)'
-	@echo 'make mpi       HPCC on four ranks, one of which moves in each part (RUNS=1 PARTS="...")'
+	@echo 'make mpi       HPCC on four ranks, one of which moves in each part (in work; RUNS=1 PARTS="...")'
 	@echo 'make demo      move a running program between virtual machines'
 	@echo 'make model     check the protocol model'
 	@echo 'make hotpath   compare the machine code of the data path with stock'
