@@ -4,14 +4,15 @@ VARIANT ?= migros
 
 .PHONY: help tree module debs packages realhost image test debug conformance mutants kill \
 	device soak network fuzz sanitize grid perftest pairs instructions rdma-core bench \
-	figures demo containers backforth model hotpath check clean
+	figures demo containers backforth mpi model hotpath check clean
 
 help:
 	@echo 'make tree      patched upstream trees in build/tree'
 	@echo 'make module    rdma_rxe.ko in build/ (VARIANT=stock|fixes|migros)'
 	@echo 'make debs      Debian packages in build/debs: driver, migros, rdma-core, criu'
 	@echo 'make packages  those of them that a host needs, installed in a clean Debian'
-	@echo 'make realhost  on whole Debian hosts with them: systemd, AppArmor, podman; moves'
+	@echo 'make realhost  the same on whole Debian hosts, with systemd, AppArmor and podman'
+	@echo '               (in work: it has not come to its end yet)'
 	@echo 'make image     disk image of the virtual machines'
 	@echo 'make test      all tests (TESTS="NAME..." for some: see tests/run -h)'
 	@echo 'make debug     some of them on a kernel with KASAN, lockdep and kmemleak (TESTS)'
@@ -36,6 +37,7 @@ help:
 	@echo 'make rdma-core rdma-core'\''s own tests with our libibverbs'
 	@echo 'make containers all moves of containers, where make test leaves some out'
 	@echo 'make backforth a container moves back and forth (MOVES=20 RUNTIME=runc|podman)'
+	@echo 'make mpi       HPCC on four ranks, one of which moves in each part (in work; RUNS=1 PARTS="...")'
 	@echo 'make demo      move a running program between virtual machines'
 	@echo 'make model     check the protocol model'
 	@echo 'make hotpath   compare the machine code of the data path with stock'
@@ -118,6 +120,9 @@ containers:
 
 backforth:
 	MOVES=$(or $(MOVES),20) tests/run containers/backforth
+
+mpi:
+	MPI=all RUNS='$(RUNS)' PARTS='$(PARTS)' N='$(N)' tests/run mpi
 
 perftest:
 	PERFTEST=all PINGPONG=all tests/run criu/perftest criu/pingpong
