@@ -239,9 +239,10 @@ static int check_outsider(pid_t pid)
 	if (!dir)
 		return 0; /* it has ended */
 	while (!ret && (de = readdir(dir))) {
+		int at = dirfd(dir);
 		struct stat st;
 
-		if (*de->d_name == '.' || fstatat(dirfd(dir), de->d_name, &st, 0))
+		if (*de->d_name == '.' || at < 0 || fstatat(at, de->d_name, &st, 0))
 			continue;
 		d = dumped_at(pid, atoi(de->d_name), &st);
 		if (!d)

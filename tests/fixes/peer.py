@@ -406,6 +406,20 @@ def posted_in_sqd(peer):
     peer.wanted(SEND_ONLY, PSN)
 
 
+def reset_after_send(peer):
+    """A QP that has sent something is connected anew: it sends what is posted then."""
+    peer.connect()
+    peer.victim.post(opcode="SEND", ident=1, length=64)
+    peer.wanted(SEND_ONLY, PSN)
+    peer.victim.reset()
+    opcode = peer.receive(0.5)[0]
+    expect(opcode is None, f"{NAMES.get(opcode, opcode)} when nothing was posted")
+    peer.victim.post(opcode="SEND", ident=2, length=64)
+    peer.wanted(SEND_ONLY, PSN)
+    peer.ack(PSN)
+    expect(peer.completions([2]) == [0], "the SEND failed")
+
+
 def empty_write_with_payload(peer):
     """A WRITE whose RETH says that there is nothing to write."""
     peer.connect()

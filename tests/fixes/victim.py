@@ -58,7 +58,6 @@ class Victim:
             self.qp = QP(self.pd, QPInitAttr(**common))
         attr = QPAttr(port_num=1)
         attr.qp_access_flags = ACCESS | FLUSH_GLOBAL
-        self.qp.to_init(attr)
         attr.path_mtu = e.IBV_MTU_1024
         attr.dest_qp_num = 0x77
         attr.rq_psn = peer_psn
@@ -66,18 +65,28 @@ class Victim:
         attr.min_rnr_timer = 12
         attr.ah_attr = AHAttr(port_num=1, is_global=1, gr=GlobalRoute(
             dgid=GID(mapped(remote)), sgid_index=index))
-        self.qp.to_rtr(attr)
         attr.timeout = timeout
         attr.retry_cnt = retry
         attr.rnr_retry = 7
         attr.sq_psn = psn
         attr.max_rd_atomic = 8
-        self.qp.to_rts(attr)
+        self.attr = attr
+        self.connect()
         for number in range(16):
             self.qp.post_recv(RecvWR(wr_id=1000 + number, num_sge=1, sg=[
                 SGE(self.mr.buf, 4096, self.mr.lkey)]))
         return {"qpn": self.qp.qp_num, "va": self.mr.buf,
                 "rkey": self.mr.rkey}
+
+    def connect(self):
+        self.qp.to_init(self.attr)
+        self.qp.to_rtr(self.attr)
+        self.qp.to_rts(self.attr)
+
+    def reset(self):
+        """And connect it as it was."""
+        self.modify("RESET")
+        self.connect()
 
     def post(self, opcode, ident, offset=0, length=0):
         """Post a request; remote address and key do not matter."""
