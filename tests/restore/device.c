@@ -200,8 +200,7 @@ static void c_numbers_freed(void)
 			bad("key %#x and QPN %#x after %#x and %#x", key, qpn,
 			    freed[0], freed[1]);
 	}
-	leave(ctx);
-	remove_device();
+	/* Its rings are mapped: the device can go when this process has ended. */
 }
 
 /* Adds and removes addresses of the device until it is killed */
