@@ -290,8 +290,7 @@ int main(int argc, char **argv)
 	}
 	if (argc - optind != 2 || (options.plain && !options.hold))
 		die("usage: objects [-b BYTES] [-d DEPTH] [-n] [-H DIR [-P BYTES]] TYPE COUNT");
-	options.type = argv[optind];
-	check(options.type, "a type");
+	snprintf(options.type, sizeof(options.type), "%s", argv[optind]);
 	options.count = atoi(argv[optind + 1]);
 	shared = mmap(NULL, shared_len(), PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -60,7 +60,7 @@ extern struct meter restores[RXE_MIG_REC_MW + 1][8];	/* by type and command */
 /* ---- setup.c ---- */
 
 extern struct options {
-	const char *type;
+	char type[8];
 	unsigned int count;
 	unsigned int depth;	/* of the queues of a QP */
 	size_t bytes;		/* of an MR */
