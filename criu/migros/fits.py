@@ -58,10 +58,10 @@ def _versions(theirs, ours, name):
     return _first(ours[name])
 
 
-def _format(theirs, ours, name, what):
+def _format(theirs, ours, name, what, hint=""):
     """All older ones are read here, no newer one."""
     if theirs[name] is None or ours[name] is None:
-        raise Mind(f"which version of {name} is written there and read here is not known")
+        raise Mind(f"which version of {name} is written there and read here is not known{hint}")
     if theirs[name] > ours[name]:
         raise Failure(f"{name} are of version {theirs[name]} there, {ours[name]} is the newest "
                       f"that is read here; install the same {what} here as there")
@@ -129,7 +129,8 @@ def findings(kind, wanted):
         examine("processor", _processor, theirs, ours),
         examine("clock", _clock, theirs, ours),
         examine("criu", _versions, theirs, ours, "criu"),
-        examine("snapshots", _format, theirs, ours, "snapshots", "rdma_rxe and libibverbs"),
+        examine("snapshots", _format, theirs, ours, "snapshots", "rdma_rxe and libibverbs",
+                "; only a device of rdma_rxe can tell"),
         examine("images", _format, theirs, ours, "images", "criu with its plugin"),
         examine(kind.NAME, _versions, theirs, ours, "runtime"),
         examine("AppArmor profile", _profile, has),
