@@ -133,7 +133,15 @@ def load(ident):
     except (FileNotFoundError, NotADirectoryError):
         raise Failure(f"migration {ident}: not known on this host; "
                       "'migros status' lists them") from None
-    return Record(ident, json.loads(text))
+    try:
+        record = Record(ident, json.loads(text))
+        _ = record.container, record.state, record.history[0][1]
+    except (ValueError, AttributeError, LookupError, TypeError) as error:
+        raise Failure(f"migration {ident}: {DIR / ident}/record.json is damaged ({error}); find "
+                      f"out where its container is ('migros inspect {DIR / ident}/images', and "
+                      f"'migros status' on the other host), then move {DIR / ident} away"
+                      ) from None
+    return record
 
 
 def records():
