@@ -148,13 +148,13 @@ nothing() {
 	[ "$(alive h1)$(alive h2)" = 00 ] || { echo "alive: $(alive h1) $(alive h2)"; return 1; }
 }
 
-# begin: the container in h1, its partner, its bundle in h2; $device and $server, if they are
-# others than rxe0 and the address of h1
+# begin: the container in h1, its partner (with options $there), its bundle in h2;
+# $device and $server, if they are others than rxe0 and the address of h1
 begin() {
 	box h1 run $container "checker --server --device ${device:-rxe0} --control /out/control \
 		--stall 300 --output /out/report"
 	wait_port h1 18515
-	hostexec -t 900 h3 "timeout 890 checker --client ${server:-$(address h1)} --stall 300" &
+	hostexec -t 900 h3 "timeout 890 checker --client ${server:-$(address h1)} --stall 300 ${there-}" &
 	# shellcheck disable=SC2034 # ended() waits for it
 	partner=$!
 	[ "$runtime" != runc ] ||
