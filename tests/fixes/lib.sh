@@ -28,7 +28,7 @@ run_case() {
 	local job status=0
 
 	if [ "$1" = full_queue ]; then
-		hostexec h1 "tc qdisc add dev eth0 root tbf rate 4mbit burst 6k limit 12k"
+		hostexec h1 "tc qdisc add dev eth0 root tbf rate 1mbit burst 6k limit 12k"
 	fi
 	hostexec -t 60 h1 "timeout 50 python3 /tmp/victim.py" >/dev/null &
 	job=$!
