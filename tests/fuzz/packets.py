@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""packets.py SECONDS SEED: mutated packets at QPs in every state.
+"""packets.py SECONDS SEED STORED: mutated packets at QPs in every state.
 
-Runs on the host of the conformance peer, whose words it uses. A round is about a
-connection in one of the states of the protocol. In the same process there are QPs of
-all types in the states of the verbs, which get half of the packets. In the end there
-is a line for each state of the protocol, with how many packets each QP got; the order
-of the rounds is by the seed, but no state is left out. Two kinds of rounds take turns:
+Runs on the host of the conformance peer, whose words it uses. It begins with the packets
+of the file STORED (corpus/packets). Then a round is about a connection in one of the
+states of the protocol. In the same process there are QPs of all types in the states of
+the verbs, which get half of the packets. In the end there is a line for each state of
+the protocol, with how many packets each QP got; the order of the rounds is by the seed,
+but no state is left out. Two kinds of rounds take turns:
 
   blind  migration packets whose nonces are guessed, as by somebody who does not
          see the connection [SEC-1]: it must go on as if nothing had been sent
@@ -18,6 +19,7 @@ import random
 import struct
 import sys
 import time
+from pathlib import Path
 
 sys.path[:0] = ["/tmp/conformance", "/tmp/conformance/cases"]
 
@@ -233,10 +235,44 @@ def batch(setting, state, seen, counts):
             link.endpoint.query(qp=one.index)
 
 
+def replay(setting, words):
+    """A stored input: a connection in this state gets these packets."""
+    state, *packets = words
+    link = {each.__name__: each for each in STATES}[state](setting, company=())
+    numbers = {"qpn": link.their_qpn, "psn": link.mine, "ack": link.theirs,
+               "va": link.memory["va"], "key": link.memory["rkey"],
+               "source": link.qpn, "epoch": link.epoch + 1,
+               "secret": link.its_secret, "challenge": link.its_challenge}
+    frame = link.migration(PAUSE)
+    for text in packets:
+        link.transmit(sealed(frame[:behind_udp(frame)],
+                             bytes.fromhex(text.format(**numbers)), True))
+    time.sleep(0.1)
+    if state != "tombstone":
+        link.endpoint.query()
+
+
+def replay_all(setting, path):
+    lines = [line.partition("#")[0].split()
+             for line in path.read_text(encoding="ascii").splitlines()]
+    inputs = [(number, words) for number, words in enumerate(lines, 1) if words]
+    for number, words in inputs:
+        setting.wire.begin()
+        try:
+            replay(setting, words)
+        except (Failure, EndpointError, OSError, KeyError, ValueError) as failure:
+            print(f"not ok - {path}:{number}: {failure!r}", flush=True)
+            os._exit(1)
+        finally:
+            setting.close()
+    print(f"# {len(inputs)} stored inputs", flush=True)
+
+
 def main():
     seconds, seed = int(sys.argv[1]), int(sys.argv[2], 0)
     random.seed(seed)
     setting = Setting(Wire("eth0"), random.choice((4, 6)))
+    replay_all(setting, Path(sys.argv[3]))
     counts = {(state.__name__, name): 0 for state in STATES
               for name in names(state)}
     end, rounds, order = time.monotonic() + seconds, 0, []
