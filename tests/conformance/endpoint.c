@@ -648,12 +648,13 @@ static int do_leave(void)
 	return step(migration ? selfmig_leave(migration) : -EINVAL);
 }
 
-/* Change whose partner the first QP of the image is: [dest=N] [local=ADDRESS]
- * [remote=ADDRESS].
+/* Change the first QP of the image, or that with this number: [qpn] [state] and whose
+ * partner it is, [dest=N] [local=ADDRESS] [remote=ADDRESS].
  */
 static int do_edit(void)
 {
-	struct rxe_mig_qp_rec *q = NULL;
+	struct rxe_mig_qp_rec *q = NULL, *each;
+	uint64_t qpn = number("qpn", 0);
 	union ibv_gid gid;
 	uint8_t *at, *end;
 	size_t len;
@@ -664,11 +665,15 @@ static int do_edit(void)
 	at = (uint8_t *)selfmig_image(migration, &len);
 	end = at + len;
 	for (at += ((struct rxe_mig_hdr *)at)->hdr_len; at < end && !q;
-	     at += ((struct rxe_mig_rec *)at)->len)
-		if (((struct rxe_mig_rec *)at)->type == RXE_MIG_REC_QP)
-			q = (void *)at;
+	     at += ((struct rxe_mig_rec *)at)->len) {
+		each = (void *)at;
+		if (each->rec.type == RXE_MIG_REC_QP && (!qpn || each->qpn == qpn))
+			q = each;
+	}
 	if (!q)
-		return wrong("no QP in the image");
+		return wrong("no such QP in the image");
+	if (text("state", NULL))
+		q->state = state_named(text("state", NULL));
 	q->dest_qpn = number("dest", q->dest_qpn);
 	if (!address(text("local", ""), &gid))
 		memcpy(q->pri_av.sgid, gid.raw, sizeof(gid.raw));

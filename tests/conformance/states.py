@@ -7,9 +7,11 @@ from peer import *
 NONCE = 0x4711471147114711
 
 
-def capable(setting, **attributes):
-    """A QP that knows that we speak the protocol."""
+def capable(setting, company=(), **attributes):
+    """A QP that knows that we speak the protocol. In its process there are others, with
+    these attributes."""
     link = Link(setting, **attributes)
+    link.company = [link.another(**one) for one in company]
     link.pause()
     link.resume()
     return link
@@ -39,8 +41,8 @@ def stopped(setting, **attributes):
     return link
 
 
-def tombstone(setting):
-    link = stopped(setting)
+def tombstone(setting, **attributes):
+    link = stopped(setting, **attributes)
     link.endpoint.leave()
     return link
 

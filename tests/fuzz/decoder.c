@@ -194,22 +194,6 @@ static bool whole(const uint8_t *data, size_t len)
 	return !rdma_snapshot_check(&snap, "fuzz");
 }
 
-static size_t join(uint8_t *data, size_t len, size_t max,
-		   const struct record *records, unsigned int n)
-{
-	struct rxe_mig_hdr *hdr = (void *)data;
-	size_t at = hdr->hdr_len;
-	unsigned int i;
-
-	for (i = 0; i != n && at + records[i].len <= max; i++) {
-		memcpy(data + at, records[i].data, records[i].len);
-		at += records[i].len;
-	}
-	hdr->count = i;
-	hdr->total_len = at;
-	return i ? at : len;
-}
-
 /*
  * Half of the snapshots are changed record by record, and have the right lengths
  * afterwards; else hardly one would get past its header.
@@ -231,7 +215,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t len, size_t max,
 			mutate_seed(seed);
 			n = mutate_split(snap, len - 1, records);
 			n = mutate_records(records, n);
-			len = 1 + join(snap, len - 1, max - 1, records, n);
+			len = 1 + (mutate_join(snap, max - 1, records, n) ?: len - 1);
 			mutate_free(records, n);
 			memcpy(data + 1, snap, len - 1);
 			free(snap);

@@ -62,6 +62,26 @@ void mutate_free(struct record *records, unsigned int n)
 		free(records[n].data);
 }
 
+/*
+ * The records behind the header of an image, with the right lengths: how long it is, 0
+ * if not even the first has room
+ */
+size_t mutate_join(uint8_t *image, size_t max, const struct record *records,
+		   unsigned int n)
+{
+	struct rxe_mig_hdr *hdr = (void *)image;
+	size_t at = hdr->hdr_len;
+	unsigned int i;
+
+	for (i = 0; i != n && at + records[i].len <= max; i++) {
+		memcpy(image + at, records[i].data, records[i].len);
+		at += records[i].len;
+	}
+	hdr->count = i;
+	hdr->total_len = at;
+	return i ? at : 0;
+}
+
 static uint64_t interesting(void)
 {
 	static const uint64_t values[] = {

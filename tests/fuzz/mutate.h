@@ -24,6 +24,8 @@ uint64_t mutate_below(uint64_t limit);
 unsigned int mutate_split(const uint8_t *image, size_t len,
 			  struct record *records);
 unsigned int mutate_records(struct record *records, unsigned int n);
+size_t mutate_join(uint8_t *image, size_t max, const struct record *records,
+		   unsigned int n);
 void mutate_free(struct record *records, unsigned int n);
 
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * restore SECONDS SEED IMAGE...: restores mutated images of real contexts.
+ * restore SECONDS SEED STORED IMAGE...: restores mutated images of real contexts; before
+ * that those of the file STORED (corpus/images).
  *
  * Nothing is expected of an image that was mutated but that the kernel stays
  * well: what restore reads is untrusted [SEC-6]. In the end the images as they
@@ -234,6 +235,69 @@ static unsigned int restore(struct ibv_device *device,
 	return failed;
 }
 
+/* A word of a stored input: a change of one record, or one that is left out */
+static unsigned int change(struct record *records, unsigned int n, const char *word)
+{
+	unsigned int which, offset, byte;
+	int len = 0;
+
+	if (sscanf(word, "%u+%u=%n", &which, &offset, &len) == 2 && len && which < n) {
+		for (word += len; sscanf(word, "%2x", &byte) == 1 &&
+		     offset < records[which].len; word += 2)
+			records[which].data[offset++] = byte;
+		if (!*word)
+			return n;
+	} else if (sscanf(word, "-%u%n", &which, &len) == 1 && !word[len] && which < n) {
+		free(records[which].data);
+		memmove(&records[which], &records[which + 1],
+			(n - which - 1) * sizeof(*records));
+		return n - 1;
+	}
+	fprintf(stderr, "a stored input has the word '%s'\n", word);
+	exit(2);
+}
+
+static const struct image *image_named(const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i != MAX_IMAGES && images[i].name; i++)
+		if (!strcmp(strrchr(images[i].name, '/') + 1, name))
+			return &images[i];
+	fprintf(stderr, "a stored input is of the image '%s'\n", name);
+	exit(2);
+}
+
+/* How many stored inputs there are */
+static unsigned int replay(struct ibv_device *device, const char *name)
+{
+	struct record records[MAX_RECORDS];
+	unsigned int n, count = 0;
+	FILE *file = fopen(name, "r");
+	const struct image *image;
+	char line[1024], *word;
+
+	if (!file) {
+		perror(name);
+		exit(2);
+	}
+	while (fgets(line, sizeof(line), file)) {
+		line[strcspn(line, "#")] = 0;
+		word = strtok(line, " \n");
+		if (!word)
+			continue;
+		image = image_named(word);
+		n = mutate_split(image->data, image->len, records);
+		while ((word = strtok(NULL, " \n")))
+			n = change(records, n, word);
+		restore(device, image, records, n);
+		mutate_free(records, n);
+		count++;
+	}
+	fclose(file);
+	return count;
+}
+
 static void report(const char *what, unsigned int which)
 {
 	unsigned int i;
@@ -255,17 +319,19 @@ int main(int argc, char **argv)
 	int status = 0;
 	time_t end;
 
-	if (argc < 4 || !list || !list[0]) {
-		fprintf(stderr, argc < 4 ? "usage: restore SECONDS SEED IMAGE...\n" :
+	if (argc < 5 || !list || !list[0]) {
+		fprintf(stderr, argc < 5 ? "usage: restore SECONDS SEED STORED IMAGE...\n" :
 			"no device\n");
 		return 2;
 	}
 	mutate_seed(strtoull(argv[2], NULL, 0));
-	for (i = 3; i != (unsigned int)argc && num != MAX_IMAGES; i++)
+	for (i = 4; i != (unsigned int)argc && num != MAX_IMAGES; i++)
 		load(&images[num++], argv[i]);
 	for (i = 0; i != num; i++)
 		map_memory(&images[i]);
 
+	printf("# %u stored inputs\n", replay(list[0], argv[3]));
+	live = 0;
 	for (end = time(NULL) + atoi(argv[1]); time(NULL) < end; rounds++) {
 		k = mutate_below(num);
 		n = mutate_split(images[k].data, images[k].len, records);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
-/* What the plugin's decoder takes from criu, for decoder.c */
+/* What the plugin takes from criu, for decoder.c and plugin.c */
 #ifndef CRIU_LOG_H
 #define CRIU_LOG_H
 
@@ -9,6 +9,7 @@
 extern FILE *fuzz_log;
 #define pr_err(...) fprintf(fuzz_log, __VA_ARGS__)
 #define pr_perror(...) fprintf(fuzz_log, __VA_ARGS__)
+#define pr_warn(...) fprintf(fuzz_log, __VA_ARGS__)
 #define pr_info(...) fprintf(fuzz_log, __VA_ARGS__)
 #define pr_debug(...) fprintf(fuzz_log, __VA_ARGS__)
 

@@ -2,4 +2,6 @@
 #include <stdlib.h>
 
 #define xmalloc malloc
+#define xzalloc(size) calloc(1, size)
+#define xrealloc realloc
 #define xfree free
