@@ -107,8 +107,25 @@ static void c_other_address(void)
 	ctx = open_device(DEV9);
 	restore_into(ctx, NULL);
 	expect(EADDRNOTAVAIL, resume(ctx, 0, NULL), "without NEW_ADDR");
-	/* No dump: the partner will never confirm the new address */
 	expect(0, resume(ctx, IBV_RESTORE_NEW_ADDR, NULL), "with NEW_ADDR");
+	leave(ctx);
+	remove_device();
+}
+
+/* The partner, which does not exist, never confirms the new address */
+static void c_unconfirmed(void)
+{
+	const struct rxe_mig_qp_rec *qp;
+	struct ibv_context *ctx;
+
+	add_device();
+	make_image(s_connected);
+	qp = (void *)find(0, RXE_MIG_REC_QP);
+	ctx = open_device(DEV9);
+	restore_into(ctx, NULL);
+	check0(resume(ctx, IBV_RESTORE_NEW_ADDR, NULL));
+	refused_dump(ctx, EAGAIN, RXE_MIG_REC_QP, qp->rec.handle,
+		     IBV_DUMP_REASON_BUSY, qp->qpn, "not confirmed");
 	leave(ctx);
 	remove_device();
 }
@@ -280,6 +297,7 @@ static void c_small_mtu(void)
 const struct test device_tests[] = {
 	{ "EADDRNOTAVAIL: another device", c_other_device },
 	{ "EADDRNOTAVAIL: but not with NEW_ADDR", c_other_address },
+	{ "refused dump: the partner has not confirmed a move", c_unconfirmed },
 	{ "AH on another device", c_other_device_ah },
 	{ "GID at another index: %s", c_other_index,
 	  .types = ONLY(AH) | ONLY(QP) },
