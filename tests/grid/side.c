@@ -231,7 +231,7 @@ struct ibv_qp *make_qp(struct side *s, enum ibv_qp_type type,
 			     (type == IBV_QPT_RC ?
 			      IBV_QP_INIT_ATTR_SEND_OPS_FLAGS : 0),
 		.pd = s->pd,
-		.send_ops_flags = IBV_QP_EX_WITH_FLUSH |
+		.send_ops_flags = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_FLUSH |
 				  IBV_QP_EX_WITH_ATOMIC_WRITE,
 	};
 	struct ibv_qp *qp = ibv_create_qp_ex(s->ctx, &init);

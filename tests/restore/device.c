@@ -107,8 +107,25 @@ static void c_other_address(void)
 	ctx = open_device(DEV9);
 	restore_into(ctx, NULL);
 	expect(EADDRNOTAVAIL, resume(ctx, 0, NULL), "without NEW_ADDR");
-	/* No dump: the partner will never confirm the new address */
 	expect(0, resume(ctx, IBV_RESTORE_NEW_ADDR, NULL), "with NEW_ADDR");
+	leave(ctx);
+	remove_device();
+}
+
+/* The partner, which does not exist, never confirms the new address */
+static void c_unconfirmed(void)
+{
+	const struct rxe_mig_qp_rec *qp;
+	struct ibv_context *ctx;
+
+	add_device();
+	make_image(s_connected);
+	qp = (void *)find(0, RXE_MIG_REC_QP);
+	ctx = open_device(DEV9);
+	restore_into(ctx, NULL);
+	check0(resume(ctx, IBV_RESTORE_NEW_ADDR, NULL));
+	refused_dump(ctx, EAGAIN, RXE_MIG_REC_QP, qp->rec.handle,
+		     IBV_DUMP_REASON_BUSY, qp->qpn, "not confirmed");
 	leave(ctx);
 	remove_device();
 }
@@ -162,44 +179,101 @@ static void c_other_index(void)
 	remove_device();
 }
 
-/* The last number of each kind that its device has given out is free again. */
+static uint32_t number_of(const struct rxe_mig_rec *rec)
+{
+	switch (rec->type) {
+	case RXE_MIG_REC_MR:
+		return ((struct rxe_mig_mr *)rec)->rkey >> 8;
+	case RXE_MIG_REC_SRQ:
+		return ((struct rxe_mig_srq *)rec)->srq_num;
+	case RXE_MIG_REC_AH:
+		return ((struct rxe_mig_ah *)rec)->ah_num;
+	case RXE_MIG_REC_QP:
+		return ((struct rxe_mig_qp_rec *)rec)->qpn;
+	case RXE_MIG_REC_MW:
+		return ((struct rxe_mig_mw *)rec)->rkey >> 8;
+	}
+	return 0;
+}
+
+static void make_numbered(void)
+{
+	make_mr(REMOTE);
+	make_srq(4);
+	make_ah(true);
+	make_qp(IBV_QPT_RC, NULL);
+	make_mw(IBV_MW_TYPE_1);
+}
+
+/*
+ * The last number of each kind that its device has given out is free again; image 2
+ * has it.
+ */
 static void s_freed(void)
 {
-	uint32_t *freed = (void *)area[2];
-
 	make_pd();
-	make_mr(REMOTE);
 	make_cq(1, NULL);
-	make_qp(IBV_QPT_RC, NULL);
-	freed[0] = make_mr(REMOTE)->rkey >> 8;
-	freed[1] = make_qp(IBV_QPT_RC, NULL)->qp_num;
-	check0(ibv_dereg_mr(o.mr));
+	make_numbered();
+	make_numbered();
+	dump(o.ctx, 2);
+	check0(context_cmd(o.ctx, IBV_RESTORE_CANCEL));
+	check0(ibv_dealloc_mw(o.mw));
 	check0(ibv_destroy_qp(o.qp));
+	check0(ibv_destroy_ah(o.ah));
+	check0(ibv_destroy_srq(o.srq));
+	check0(ibv_dereg_mr(o.mr));
+}
+
+static uint32_t highest(int n, uint32_t type)
+{
+	struct rxe_mig_rec *rec;
+	uint32_t most = 0;
+
+	for_each_rec(n, rec)
+		if (rec->type == type && number_of(rec) > most)
+			most = number_of(rec);
+	return most;
+}
+
+static bool has_number(int n, const struct rxe_mig_rec *wanted)
+{
+	struct rxe_mig_rec *rec;
+
+	for_each_rec(n, rec)
+		if (rec->type == wanted->type &&
+		    number_of(rec) == number_of(wanted))
+			return true;
+	return false;
 }
 
 /* Somebody may still use them: a device that never had them does not give them out. */
 static void c_numbers_freed(void)
 {
-	const uint32_t *freed = (void *)area[2];
 	struct ibv_context *ctx;
-	uint32_t key, qpn;
-	int i;
+	struct rxe_mig_rec *rec;
+	int i, fresh = 0;
 
 	add_device();
 	make_image(s_freed);
 	ctx = open_device(DEV9);
 	restore_into(ctx, NULL);
-	check0(resume(ctx, 0, NULL));
+	check0(resume(ctx, IBV_RESTORE_NEW_ADDR, NULL));
 	o.ctx = ctx;
 	make_pd();
 	make_cq(1, NULL);
-	for (i = 0; i != 10; i++) {
-		key = make_mr(REMOTE)->rkey >> 8;
-		qpn = make_qp(IBV_QPT_RC, NULL)->qp_num;
-		if (key <= freed[0] || qpn <= freed[1])
-			bad("key %#x and QPN %#x after %#x and %#x", key, qpn,
-			    freed[0], freed[1]);
+	for (i = 0; i != 3; i++)
+		make_numbered();
+	dump(ctx, 1);
+	for_each_rec(1, rec) {
+		if (!number_of(rec) || has_number(0, rec))
+			continue;
+		fresh++;
+		if (number_of(rec) <= highest(2, rec->type))
+			bad("%s %#x after %#x", type_names[rec->type],
+			    number_of(rec), highest(2, rec->type));
 	}
+	if (fresh != 3 * 5)
+		bad("%d new numbers", fresh);
 	/* Its rings are mapped: the device can go when this process has ended. */
 }
 
@@ -280,6 +354,7 @@ static void c_small_mtu(void)
 const struct test device_tests[] = {
 	{ "EADDRNOTAVAIL: another device", c_other_device },
 	{ "EADDRNOTAVAIL: but not with NEW_ADDR", c_other_address },
+	{ "refused dump: the partner has not confirmed a move", c_unconfirmed },
 	{ "AH on another device", c_other_device_ah },
 	{ "GID at another index: %s", c_other_index,
 	  .types = ONLY(AH) | ONLY(QP) },

@@ -135,7 +135,7 @@ static void c_resume_twice(void)
  * No sig_of() the context, as a check of it fails, too. libibverbs stores a
  * refusal with EOPNOTSUPP only, so it is the driver's own that is looked at.
  */
-static void refused_dump(struct ibv_context *ctx)
+static void refused_committed(struct ibv_context *ctx)
 {
 	struct sig before = sig_of(NULL);
 
@@ -157,7 +157,7 @@ static void dump_committed(void (*setup)(void))
 	setup();
 	dump(ctx, 0);
 	check0(context_cmd(ctx, IBV_RESTORE_COMMIT));
-	refused_dump(ctx);
+	refused_committed(ctx);
 }
 
 static void c_dump_committed(void)
@@ -198,7 +198,7 @@ static void c_resume_committed(void)
 		expect_busy(why.reason, why.text);
 	}
 	same_sig(before, sig_of(NULL), "RESUME after COMMIT");
-	refused_dump(ctx);
+	refused_committed(ctx);
 
 	/* Once it is gone, the committed image can be restored */
 	leave(ctx);

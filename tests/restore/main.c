@@ -15,8 +15,8 @@
 
 static const struct test *const groups[] = {
 	trip_tests, record_tests, order_tests, lease_tests, event_tests,
-	call_tests, process_tests, memory_tests, cgroup_tests, device_tests,
-	version_tests, many_tests, few_tests,
+	call_tests, process_tests, memory_tests, refuse_tests, cgroup_tests,
+	device_tests, version_tests, many_tests, few_tests,
 };
 
 uint8_t *area[3];

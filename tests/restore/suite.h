@@ -48,8 +48,8 @@ struct test {
 /* Of each file; they end with one without a name */
 extern const struct test trip_tests[], record_tests[], order_tests[],
 	lease_tests[], event_tests[], call_tests[], process_tests[],
-	memory_tests[], cgroup_tests[], device_tests[], version_tests[],
-	many_tests[], few_tests[];
+	memory_tests[], refuse_tests[], cgroup_tests[], device_tests[],
+	version_tests[], many_tests[], few_tests[];
 
 extern const struct test *this_test;
 extern uint32_t case_type;		/* of its types, or 0 */
@@ -196,6 +196,13 @@ void refused(struct ibv_context *ctx, int want, step_fn *call,
 void expect_blame(const struct ibv_dump_refusal *why,
 		  const struct rxe_mig_rec *rec, uint32_t reason);
 
+/* ---- refuse.c ---- */
+
+void refused_dump(struct ibv_context *ctx, int err, uint32_t type,
+		  uint32_t handle, uint32_t reason, uint32_t value,
+		  const char *text);
+void still_works(void);
+
 /* ---- device.c, version.c ---- */
 
 void remove_device(void);
@@ -205,6 +212,7 @@ extern unsigned int calls;
 
 /* What the driver itself has said at the last dump */
 extern struct rxe_mig_refusal dump_refusal;
+extern bool skip_check;	/* libibverbs has found nothing in the way of a dump */
 
 void refused_all(struct ibv_context *ctx);
 int store_image(const char *name);
