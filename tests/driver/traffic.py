@@ -2,7 +2,8 @@
 """traffic.py [SERVER]: packets between two hosts that are the same each time.
 
 The client has an argument. Requests of each kind; one whose acknowledgement is lost, one
-that is lost itself, both; one that finds no receive, one that nobody answers.
+that is lost itself, wholly or in its middle; one that finds no receive, one that nobody
+answers.
 """
 
 import json
@@ -25,7 +26,7 @@ ACCESS = (e.IBV_ACCESS_LOCAL_WRITE | e.IBV_ACCESS_REMOTE_WRITE |
 KINDS = ("SEND", "RDMA_WRITE", "RDMA_READ", "ATOMIC_FETCH_AND_ADD")
 TIMES = 10
 LENGTH = 3000       # of three packets
-SEND_ONLY, ACKNOWLEDGE = 0x04, 0x11
+SEND_MIDDLE, SEND_ONLY, ACKNOWLEDGE = 0x01, 0x04, 0x11
 SUCCESS, RETRY_EXCEEDED, RNR_EXCEEDED = 0, 12, 13
 # Nothing is late by 4 s, but what is lost shall come again soon.
 PATIENT, SOON = 20, 18
@@ -34,16 +35,16 @@ LOSE = """\
 table inet traffic {{
 	chain in {{
 		type filter hook input priority 0;
-		udp dport 4791 @th,64,8 {opcode} numgen inc mod 100000 == {place} drop
+		udp dport 4791 @th,64,8 {opcode} numgen inc mod 100000 == 0 drop
 	}}
 }}
 """
 
 
-def lose(opcode, place):
-    """Of those that come in with it, counted from 0"""
-    subprocess.run(["nft", "-f", "-"], input=LOSE.format(opcode=opcode, place=place),
-                   text=True, check=True)
+def lose(opcode):
+    """The first packet that comes in with it"""
+    subprocess.run(["nft", "-f", "-"], input=LOSE.format(opcode=opcode), text=True,
+                   check=True)
 
 
 def lose_nothing():
@@ -126,20 +127,20 @@ def each_kind(end, client):
     end.exchange()
 
 
-def lost(end, client, number, request=None, acknowledgement=None):
-    """Of so many SENDs the request and the acknowledgement in these places"""
+def lost(end, client, opcode, number, length=64):
+    """Of so many SENDs the first packet with this opcode"""
     end.connect(SOON)
-    opcode, place = (ACKNOWLEDGE, acknowledgement) if client else (SEND_ONLY, request)
-    if place is not None:
-        lose(opcode, place)
+    loses = client == (opcode == ACKNOWLEDGE)
+    if loses:
+        lose(opcode)
     if not client:
         end.receives(number)
     end.exchange()
     for _ in range(number if client else 0):
-        end.post("SEND", 64)
+        end.post("SEND", length)
     end.completes(number)
     end.exchange()
-    if place is not None:
+    if loses:
         lose_nothing()
 
 
@@ -159,9 +160,9 @@ def main():
         end = socket.create_server(("", 4001)).accept()[0]
     end = End(end.makefile("rw"))
     each_kind(end, client)
-    lost(end, client, 1, acknowledgement=0)
-    lost(end, client, 2, request=0)
-    lost(end, client, 3, request=1, acknowledgement=0)
+    lost(end, client, ACKNOWLEDGE, 1)
+    lost(end, client, SEND_ONLY, 2)
+    lost(end, client, SEND_MIDDLE, 1, LENGTH)
     fails(end, client, RNR_EXCEEDED)
     fails(end, client, RETRY_EXCEEDED, nobody=True)
 
