@@ -195,7 +195,8 @@ def enter(setting, state):
 
 
 def occupy(link):
-    """Let receives wait for messages."""
+    """Let requests wait for answers, and receives for messages."""
+    link.endpoint.post(op=random.choice(("SEND", "READ", "FAA", "WRITE")), count=4)
     for one in (link, *link.company):
         if one.attributes.get("state") not in ("RESET", "ERR"):
             link.endpoint.recv(qp=one.index, count=8)
