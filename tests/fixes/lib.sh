@@ -7,7 +7,7 @@
 
 # shellcheck disable=SC2034 # for those who source this
 cases=(healthy short_packet ack_completes_atomic ack_completes_read
-	ack_within_read replay_read_after_empty_write replay_empty_read
+	ack_within_read bad_response replay_read_after_empty_write replay_empty_read
 	replay_empty_read_after_write replay_read_zero_based replay_flush
 	flush_without_resources retried_address retry_before_bind
 	atomic_write_credit flush_credit acked_before_sent_again

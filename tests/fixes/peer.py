@@ -24,6 +24,7 @@ READ_REQUEST, READ_ONLY, READ_FIRST, READ_MIDDLE, READ_LAST = \
 ACK, ATOMIC_ACK, FETCH_ADD, FLUSH, ATOMIC_WRITE = 0x11, 0x12, 0x14, 0x1c, 0x1d
 UC_WRITE_FIRST, UC_SEND_ONLY = 0x26, 0x24
 ACKED = 0x1f << 24
+BAD_RESPONSE = 7  # IBV_WC_BAD_RESP_ERR
 NAMES = {value: name for name, value in list(globals().items())
          if name.isupper() and isinstance(value, int) and value < 0x20}
 CREDITS = 8  # max_rd_atomic of the victim's QP
@@ -189,6 +190,16 @@ def ack_completes_read(peer):
     expect(peer.completions([1]) == [0], "the READ failed")
     expect(peer.victim.read(offset=8192, length=64) == "55" * 64,
            "the READ has completed without its data")
+
+
+def bad_response(peer):
+    """A response that is none to the request, in its place"""
+    peer.connect()
+    peer.victim.post(opcode="RDMA_WRITE", ident=1, length=64)
+    peer.wanted(WRITE_ONLY, PSN)
+    peer.send(ATOMIC_ACK, PSN, struct.pack(">IQ", ACKED, 0))
+    statuses = peer.completions([1])
+    expect(statuses == [BAD_RESPONSE], f"completed with {statuses}")
 
 
 def ack_within_read(peer):
