@@ -49,6 +49,9 @@ static void c_dump(void)
 	o.ctx = open_device(device);
 	num_qps = FEW;
 	s_qps();
+	/* The first one asks which version the driver speaks, too */
+	calls_of_dump();
+	check0(context_cmd(o.ctx, IBV_RESTORE_CANCEL));
 	few = calls_of_dump();
 	check0(context_cmd(o.ctx, IBV_RESTORE_CANCEL));
 	num_qps = MORE;
