@@ -149,12 +149,14 @@ nothing() {
 }
 
 # begin: the container in h1, its partner (with options $there), its bundle in h2;
-# $device and $server, if they are others than rxe0 and the address of h1
+# $device and $server, if they are others than rxe0 and the address of h1; $stall, if nothing
+# may happen for more than 300 s
 begin() {
 	box h1 run $container "checker --server --device ${device:-rxe0} --control /out/control \
-		--stall 300 --output /out/report"
+		--stall ${stall:-300} --output /out/report"
 	wait_port h1 18515
-	hostexec -t 900 h3 "timeout 890 checker --client ${server:-$(address h1)} --stall 300 ${there-}" &
+	hostexec -t 1200 h3 "timeout 1190 checker --client ${server:-$(address h1)} \
+		--stall ${stall:-300} ${there-}" &
 	# shellcheck disable=SC2034 # ended() waits for it
 	partner=$!
 	[ "$runtime" != runc ] ||
