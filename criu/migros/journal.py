@@ -129,7 +129,7 @@ def load(ident):
     if not re.fullmatch("[0-9a-f]{8}", ident):
         raise Failure(f"migration {ident}: not an ID, which has 8 hexadecimal digits", 2)
     try:
-        text = (DIR / ident / "record.json").read_text("utf-8")
+        text = (DIR / ident / "record.json").read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise Failure(f"migration {ident}: not known on this host; "
                       "'migros status' lists them") from None
