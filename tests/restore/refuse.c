@@ -115,7 +115,8 @@ static void dump_inside(struct ibv_mr *mr)
 	if (!pid) {
 		failures = 0;
 		refused_dump(o.ctx, EOPNOTSUPP, RXE_MIG_REC_MR, mr->handle,
-			     IBV_DUMP_REASON_NO_OWNER, mr->lkey, "has exited");
+			     IBV_DUMP_REASON_NO_OWNER, mr->lkey,
+			     "not in the PID namespace");
 		fflush(stdout);
 	}
 	_exit(pid ? waitpid(pid, &failures, 0) != pid || failures : failures);

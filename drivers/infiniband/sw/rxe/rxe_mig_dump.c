@@ -688,10 +688,17 @@ static int check_mr(const struct rxe_mig_obj *o, struct rxe_mig_refusal *why)
 		return -EOPNOTSUPP;
 	}
 	mm = mr->umem->owning_mm;
-	if (!mr_owner(mr) || !mmget_not_zero(mm)) {
+	if (!mmget_not_zero(mm)) {
 		rxe_mig_refuse(why, o->type, o->handle, RXE_MIG_NO_OWNER,
 			       mr->lkey,
 			       "the process that registered this MR has exited");
+		return -EOPNOTSUPP;
+	}
+	if (!mr_owner(mr)) {
+		mmput(mm);
+		rxe_mig_refuse(why, o->type, o->handle, RXE_MIG_NO_OWNER,
+			       mr->lkey,
+			       "the process that registered this MR is not in the PID namespace of the one that dumps");
 		return -EOPNOTSUPP;
 	}
 	stale = mr_is_stale(mr, mm);
