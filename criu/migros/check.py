@@ -14,13 +14,13 @@ from runtimes import runtime, that_knows
 
 
 def _tree(pid):
-    """A process and its descendants"""
+    """A process and its descendants, none if it has ended"""
     try:
         with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
             return [pid, *(each for child in file.read().split()
                            for each in _tree(int(child)))]
-    except FileNotFoundError:
-        raise Failure(f"process {pid}: there is none") from None
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def wanted(kind, fields):
@@ -71,7 +71,10 @@ def check(options, connect):
     if name.isdigit():
         if options.host:
             raise Failure(f"process {name}: migros moves containers; criu moves a process", 2)
-        return found + inventory.look(_tree(int(name)))
+        pids = _tree(int(name))
+        if not pids:
+            raise Failure(f"process {name}: there is none")
+        return found + inventory.look(pids)
     journal.check_name(name)
     try:
         kind = runtime(options.runtime) if options.runtime else that_knows(name)

@@ -98,7 +98,11 @@ def contexts(pids):
                 continue
             handle = libc.syscall(GETFD, pidfd, number, 0)
             if handle < 0:
-                raise Failure(f"process {pid}, fd {number}: {os.strerror(ctypes.get_errno())}; "
+                error = ctypes.get_errno()
+                if error in (errno.ESRCH, errno.EBADF):
+                    # It has ended, or closed the file.
+                    continue
+                raise Failure(f"process {pid}, fd {number}: {os.strerror(error)}; "
                               "run migros as root of the host")
             if any(_same(libc, each.handle, handle) for each in found):
                 os.close(handle)
