@@ -16,6 +16,8 @@ from journal import Failure
 HOOK = Path(os.environ.get("MIGROS_PODMAN_HOOKS", "/usr/share/containers/oci/hooks.d"),
             "migros.json")
 ARCHIVE = "archive.tar"
+# There once a restore at the source has begun
+RESTORING = "restoring"
 # A process that has our lock runs one that has not
 APART = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"
 
@@ -85,15 +87,31 @@ class Podman(Runtime):
 
     def word(self, record):
         here = word(self.images(record))
-        if not here and record.role == "destination" and \
-                (record.images / ARCHIVE).exists():
+        if not here and (record.images / ARCHIVE).exists() and (
+                record.role == "destination" or self._replaced(record)):
             # podman has not unpacked them: criu has not begun.
             return "complete"
         return here
 
     def believe(self, record):
+        (record.work / RESTORING).unlink(missing_ok=True)
         if self.images(record).exists():
             super().believe(record)
+
+    def _replaced(self, record):
+        """Whether somebody has had podman remove it at the source, to run it anew ("run
+        --replace"), before a restore there has begun: its archive is left."""
+        return not self.images(record).exists() and \
+            not (record.work / RESTORING).exists() and _whole(record.images / ARCHIVE)
+
+    def imports(self, record):
+        """Whether a restore, which begins now, takes the archive"""
+        if record.role == "destination":
+            return True
+        found = self._replaced(record)
+        (record.work / RESTORING).touch()
+        journal.sync(record.work)
+        return found
 
     def checkpoint(self, record):
         return self.begin(
@@ -107,7 +125,7 @@ class Podman(Runtime):
         command = ["python3", "-c", APART, "podman",
                    f"--runtime-flag=log={record.work}/oci.log", "container", "restore",
                    "--keep", "--tcp-established", "--file-locks"]
-        if record.role == "destination":
+        if self.imports(record):
             return self.run(record, *command, "--import", record.images / ARCHIVE)
         return self.run(record, *command, record.cid)
 

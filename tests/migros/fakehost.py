@@ -24,6 +24,7 @@ import errno
 import ipaddress
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,6 +80,10 @@ def point(name):
     victim = os.environ["FAKE_VICTIM"]
     if victim in ("disk", "journal"):
         (HOST / ("full" if victim == "disk" else "broken")).touch()
+        return
+    if victim == "container":
+        # As "podman run --replace" does
+        shutil.rmtree(HOST / "static")
         return
     if victim in ("network", "both"):
         (HOST.parent / "cut").touch()
@@ -179,7 +184,7 @@ class FakePodman(Fake, podman.Podman):
                           self.images(record), record.images / podman.ARCHIVE)
 
     def restore(self, record):
-        if record.role == "destination":
+        if self.imports(record):
             return self.again(record, self.images(record), record.images / podman.ARCHIVE)
         # As the flag of podman
         return self.again(record, self.images(record), "", record.work)
