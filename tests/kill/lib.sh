@@ -141,7 +141,7 @@ at() {
 	ended $container "$1"
 }
 
-# recover [--believe-images]: it has nothing to do if nothing is left to decide.
+# recover [OPTION]: it has nothing to do if nothing is left to decide.
 recover() { hostexec -t 200 h1 "$migros recover ${1-} --remote '$migros'"; }
 
 nothing() {
