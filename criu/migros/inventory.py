@@ -2,6 +2,7 @@
 Nothing is stopped."""
 
 import os
+import resource
 from pathlib import Path
 
 import objects
@@ -11,6 +12,9 @@ import sockets
 import thishost
 from findings import MIND, NO, Finding, Mind, examine
 from journal import Failure
+
+# capabilities(7)
+CAP_IPC_LOCK = 14
 
 
 def _here(pid):
@@ -27,9 +31,26 @@ def _here(pid):
     return "its namespaces can be left"
 
 
+def _memlock(pid):
+    """The driver restores a region within the limit that its process has then."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text("ascii", "replace")
+        limit = resource.prlimit(pid, resource.RLIMIT_MEMLOCK)[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "it has ended"
+    lines = dict(line.split(":", 1) for line in text.splitlines())
+    pinned = int(lines.get("VmPin", "0").split()[0]) << 10
+    if limit != resource.RLIM_INFINITY and pinned > limit and \
+            not int(lines["CapEff"], 16) >> CAP_IPC_LOCK & 1:
+        raise Failure(f"it has {pinned} bytes registered, and may lock {limit} by now: "
+                      f"'prlimit --pid {pid} --memlock={pinned}'")
+    return f"{pinned} bytes are registered"
+
+
 def look(pids):
     """Findings: each thing of these processes"""
-    found = [each for each in (examine(f"process {pid}", _here, pid) for pid in pids)
+    found = [each for each in (examine(f"process {pid}", function, pid)
+                               for pid in pids for function in (_here, _memlock))
              if each.state == NO]
     for entry in rdma.resources("cm_id"):
         if entry.get("pid") in pids:
