@@ -98,7 +98,7 @@ network:
 	NETWORK=all tests/run soak/network soak/lost
 
 kill:
-	POINTS=all tests/run kill/criu kill/move kill/podman migros/owner; status=$$?; \
+	POINTS=all tests/run kill/criu kill/move kill/podman kill/third migros/owner; status=$$?; \
 		for name in criu move; do tests/kill/table $$name build/test/kill/$$name.log; done; \
 		exit $$status
 
