@@ -266,8 +266,10 @@ struct writer {
 	int line;
 };
 
-/* A process with this user and this group, which writes when it is told to */
-static struct writer start_writer(int fd, uid_t uid, gid_t group)
+/* A process of this user, with the rights of another or the same, and with this group,
+ * which writes when it is told to
+ */
+static struct writer start_writer(int fd, uid_t uid, uid_t euid, gid_t group)
 {
 	struct writer w;
 	int line[2], err;
@@ -283,7 +285,7 @@ static struct writer start_writer(int fd, uid_t uid, gid_t group)
 	}
 	close(line[0]);
 	if (setgroups(1, &group) || setresgid(uid, uid, uid) ||
-	    setresuid(uid, uid, uid))
+	    setresuid(uid, euid, euid))
 		_exit(1);
 	while (read(line[1], &word, 1) == 1) {
 		err = write_command(fd);
@@ -317,10 +319,11 @@ static void c_deputy(void)
 	struct ibv_context *ctx = open_device(device);
 	struct ibv_restore_args args = { .comp_mask = IBV_RESTORE_ARGS_PID,
 					 .fd = -1 };
-	struct writer user = start_writer(ctx->cmd_fd, 1000, 100);
-	struct writer twin = start_writer(ctx->cmd_fd, 1000, 100);
-	struct writer other = start_writer(ctx->cmd_fd, 1001, 100);
-	struct writer member = start_writer(ctx->cmd_fd, 1000, 0);
+	struct writer user = start_writer(ctx->cmd_fd, 1000, 1000, 100);
+	struct writer twin = start_writer(ctx->cmd_fd, 1000, 1000, 100);
+	struct writer other = start_writer(ctx->cmd_fd, 1001, 1001, 100);
+	struct writer raised = start_writer(ctx->cmd_fd, 1000, 1001, 100);
+	struct writer member = start_writer(ctx->cmd_fd, 1000, 1000, 0);
 
 	expect(0, write_command(ctx->cmd_fd), "who opened it");
 	expect(EACCES, let_write(user), "who did not");
@@ -330,12 +333,14 @@ static void c_deputy(void)
 	expect(0, let_write(twin), "its equal");
 	expect(EACCES, write_command(ctx->cmd_fd), "root");
 	expect(EACCES, let_write(other), "another user");
+	expect(EACCES, let_write(raised), "that user with another's rights");
 	expect(EACCES, let_write(member), "that user in another group");
 	end_writer(user);
 	expect(0, let_write(twin), "its equal, when it is gone");
 	expect(EACCES, write_command(ctx->cmd_fd), "root, when it is gone");
 	end_writer(twin);
 	end_writer(other);
+	end_writer(raised);
 	end_writer(member);
 }
 
@@ -440,7 +445,7 @@ static void c_deputy_doorbell(void)
 	make_cq(10, NULL);
 	make_qp(IBV_QPT_RC, NULL);
 	to_state(o.qp, IBV_QPS_RTS, false);
-	user = start_writer(ctx->cmd_fd, 1000, 100);
+	user = start_writer(ctx->cmd_fd, 1000, 1000, 100);
 
 	doorbell(o.qp, command);
 	expect(sizeof(command), write(ctx->cmd_fd, command, sizeof(command)),
