@@ -264,19 +264,24 @@ def restore_here(record):
     kind = runtime(record.runtime)
     if not kind.lives(record):
         kind.tidy(record)
-        if kind.word(record) != "complete":
-            raise Failure(
-                f"migration {record.id}: a restore has begun to use its images, "
-                "and nothing of the container is alive: partners may be ahead of the "
-                "images. To restore them nevertheless: 'migros recover "
-                f"--believe-images {record.id}'", DOUBT)
+        _undoubted(kind, record)
         belongings.arrive(record)
         kind.restore(record)
         if not kind.lives(record):
             reason = kind.complain(record, "restore.log")
             kind.tidy(record)
+            _undoubted(kind, record)
             raise Failure(f"container {record.container}: restore: {reason}. Its images "
                           f"are good: 'migros recover --to HOST {record.id}', or "
                           f"'migros recover --back {record.id}' again", UNFINISHED)
     record.set("rolled-back")
     kind.discard(record)
+
+
+def _undoubted(kind, record):
+    if kind.word(record) != "complete":
+        raise Failure(
+            f"migration {record.id}: a restore has begun to use its images, "
+            "and nothing of the container is alive: partners may be ahead of the "
+            "images. To restore them nevertheless: 'migros recover "
+            f"--believe-images {record.id}'", DOUBT)

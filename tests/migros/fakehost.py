@@ -9,8 +9,9 @@ FAKE_HOST is the directory of the host. Points, written to FAKE_HOST/points as t
 passed, are before and after each change of the journal and of the container. At that of
 FAKE_HALT (HOST:POINT) something dies: FAKE_VICTIM is "command", "host" (with all its
 processes), "parent" (the command, while its restore goes on), "network", "both" (the
-command and the network), "disk" (full: the journal has only its reserve) or "journal" (it
-cannot be written as long as FAKE_HOST/broken exists). FAKE_FAIL (HOST:restore,
+command and the network), "disk" (full: the journal has only its reserve), "journal" (it
+cannot be written as long as FAKE_HOST/broken exists) or "container" (what podman has of it is
+removed). FAKE_FAIL (HOST:restore, HOST:resumed when partners may have heard of it,
 HOST:checkpoint) fails. FAKE_SLOW is how long a checkpoint takes, in seconds; FAKE_PLAIN
 is a container without RDMA. FAKE_STOCK is the name of a host with the stock driver.
 FAKE_HOST/address has the addresses of the host. FAKE_QP (RC, UC, UD) is what the container
@@ -323,6 +324,8 @@ def restore(images, archive=None):
     subprocess.run([sys.executable, __file__, "admit"], input='{"id": "app"}', text=True,
                    check=True)
     (images / STATE).write_text("resumed")
+    if os.environ.get("FAKE_FAIL") == f"{HOST.name}:resumed":
+        sys.exit(1)
     run()
     point("restored")
 
