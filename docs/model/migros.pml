@@ -25,6 +25,9 @@
 #ifndef ATTACK
 #define ATTACK 0		/* packets an attacker may inject */
 #endif
+#ifndef ASK
+#define ASK 0			/* times A asks, Running [CAP-6] */
+#endif
 #ifndef LOSS
 #define LOSS 0			/* LIVE only */
 #endif
@@ -143,6 +146,9 @@ bit comm[2], image[2];
 byte stops[2];
 byte attacks = ATTACK, losses = LOSS, dups = DUP, lates = LATE;
 byte cancels = CANCELS, limits = LIMITS;
+#if ASK > 0
+byte asks = ASK;
+#endif
 #if PLIMITS > 0
 byte plimits = PLIMITS;
 #endif
@@ -435,7 +441,7 @@ inline rxprobe()
 		fi;
 #ifdef MUTANT_RUNNING
 		if
-		:: st[h] == RUN -> send(h, RUNNING, av[h], ep[h], 0, non, 0, 0, 0)
+		:: st[h] == RUN -> send(h, RUNNING, av[h], ep[h], chal[h], non, 0, 0, 0)
 		:: else -> send(h, RESUME, src, ep[h], sec[h], non, 0, ADDR(h), 0)
 		fi
 #else
@@ -444,8 +450,12 @@ inline rxprobe()
 		:: else -> skip
 		fi
 #endif
+#ifdef MUTANT_RUNNING_TO_SOURCE
+	:: LIVEI(h) && !pend[h] ->
+#else
 	:: LIVEI(h) && !pend[h] && src == av[h] ->
-		send(h, RUNNING, src, ep[h], 0, non, 0, 0, 0)
+#endif
+		send(h, RUNNING, src, ep[h], chal[h], non, 0, 0, 0)
 	:: else -> skip
 	fi
 }
@@ -454,7 +464,11 @@ inline rxrunning()
 {
 	if
 	:: LIVEI(h) && ech == chal[h] ->
-		nakp[h] = 0;
+		nakp[h] = 0; cap[h] = 1;
+		if
+		:: pchal[h] == 0 -> pchal[h] = non
+		:: else -> skip
+		fi;
 #ifdef MUTANT_RUNNING
 		if
 		:: ps[h] -> ps[h] = 0
@@ -506,7 +520,13 @@ inline rxresume()
 #endif
 			send(h, RACK, src, e, chal[h], non, 0, 0, 0);
 			if
-			:: pend[h] && LIVEI(h) -> send(h, RESUME, src, ep[h], sec[h], pchal[h], 0, ADDR(h), 0)
+			:: pend[h] && LIVEI(h) ->
+#ifdef MUTANT_LIMIT_ENDS	/* it ran while the partner was Stopped */
+				st[h] = RUN; lim[h] = 1
+#else
+				st[h] = RES; lim[h] = 0;
+				send(h, RESUME, src, ep[h], sec[h], pchal[h], 0, ADDR(h), 0)
+#endif
 			:: else -> skip
 			fi
 		fi
@@ -1019,6 +1039,9 @@ init {
 		home[0] = 0; home[1] = 3;
 		stops[0] = STOPSA; stops[1] = STOPSB;
 		gloc[0] = ADDR(0); gloc[4] = ADDR(3);
+#ifdef ASKED	/* A has asked before its Stop */
+		cap[0] = 1; pchal[0] = chal[3];
+#endif
 		h = 0
 	}
 	do
@@ -1060,6 +1083,11 @@ init {
 		:: else -> skip
 		fi;
 		h = 0 }
+#endif
+#if ASK > 0
+	/* before the first Stop, or at any time after [CAP-6] */
+	:: d_step { asks > 0 && st[cur[0]] == RUN && !HELD(cur[0]) && net[K-1] == 0 ->
+		asks--; sendprobe(cur[0], 0); quiet() }
 #endif
 	/* RESUME_LIMIT; the partner is Paused and the tombstone knows us */
 	:: d_step { limits > 0 && st[cur[0]] == RES && MAYRUN(cur[0]) && HELD(cur[1]) && sfwd[oldh(0)] != NOADDR ->

@@ -21,11 +21,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 #include <infiniband/verbs.h>
+#include <rdma/ib_user_ioctl_cmds.h>
+#include <rdma/rdma_user_ioctl_cmds.h>
 
 #include "../../drivers/infiniband/sw/rxe/rxe_mig_uapi.h"
 #include "../verbs/selfmig.h"
@@ -204,7 +207,8 @@ static int to_rtr(struct ibv_qp *qp)
 		.max_dest_rd_atomic = number("dest_rd_atomic", 8),
 		.min_rnr_timer = number("min_rnr", 12),
 		.ah_attr = { .is_global = 1, .port_num = 1,
-			     .grh = { .hop_limit = 64 } },
+			     .grh = { .hop_limit = 64,
+				      .traffic_class = number("tclass", 0) } },
 	};
 	union ibv_gid local;
 	int index;
@@ -260,7 +264,7 @@ static int bring(struct ibv_qp *qp, enum ibv_qp_state state)
 
 /*
  * setup local remote [type=RC|UC|UD] [state=RTS] [mtu dest rq_psn sq_psn timeout
- * retry rnr rd_atomic dest_rd_atomic min_rnr wr]: another QP; returns qp, qpn
+ * retry rnr rd_atomic dest_rd_atomic min_rnr tclass wr]: another QP; returns qp, qpn
  */
 static int do_setup(void)
 {
@@ -558,6 +562,32 @@ static int do_read(void)
 
 /* ---- migration ---- */
 
+/* ask: each QP asks its partner whether it speaks the protocol */
+static int do_ask(void)
+{
+	uint64_t len;
+	uint32_t count;
+	struct {
+		struct ib_uverbs_ioctl_hdr hdr;
+		struct ib_uverbs_attr attrs[3];
+	} c = {
+		{ .length = sizeof(c), .object_id = UVERBS_OBJECT_DEVICE,
+		  .method_id = RXE_MIG_METHOD_DUMP, .num_attrs = 3,
+		  .driver_id = RDMA_DRIVER_RXE },
+		{ { .attr_id = RXE_MIG_ATTR_DUMP_FLAGS, .len = 4,
+		    .flags = UVERBS_ATTR_F_MANDATORY,
+		    .data = RXE_MIG_DUMP_CHECK | RXE_MIG_DUMP_ASK },
+		  { .attr_id = RXE_MIG_ATTR_DUMP_LEN, .len = sizeof(len),
+		    .flags = UVERBS_ATTR_F_MANDATORY, .data = (uintptr_t)&len },
+		  { .attr_id = RXE_MIG_ATTR_DUMP_COUNT, .len = sizeof(count),
+		    .flags = UVERBS_ATTR_F_MANDATORY,
+		    .data = (uintptr_t)&count } },
+	};
+
+	return ioctl(ctx->cmd_fd, RDMA_VERBS_IOCTL, &c) ?
+	       wrong("%s", strerror(errno)) : 0;
+}
+
 /* stop: dump, which stops. Returns what the image says of the first QP. */
 static int do_stop(void)
 {
@@ -752,6 +782,7 @@ static const struct {
 	{ "poll", do_poll },
 	{ "fill", do_fill },	   { "write", do_write },
 	{ "read", do_read },	   { "stop", do_stop },
+	{ "ask", do_ask },
 	{ "cancel", do_cancel },   { "commit", do_commit },
 	{ "lose", do_lose },	   { "leave", do_leave },
 	{ "edit", do_edit },	   { "restore", do_restore },

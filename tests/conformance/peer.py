@@ -61,6 +61,13 @@ def describe(packet):
     return text
 
 
+def header(packet):
+    """(opcode, PSN) of what came in"""
+    data = packet[1]
+    start = 42 if data[12:14] == b"\x08\x00" else 62
+    return data[start], int.from_bytes(data[start + 9:start + 12], "big")
+
+
 class Wire:
     """All packets of RoCE on the interface of this host."""
 
@@ -123,15 +130,24 @@ class Wire:
             when, data = self.queue.pop(0)
         return when, Ether(data)
 
-    def take_headers(self, seconds):
-        """(opcode, PSN) of all that comes until nothing came for so long."""
+    def take_headers(self, seconds, *opcodes):
+        """(opcode, PSN) of all that comes until nothing came for so long; with opcodes: of
+        those with one of them."""
+        found = []
         with self.arrived:
-            while self.arrived.wait(seconds):
-                pass
-            queue, self.queue = self.queue, []
-        for _, data in queue:
-            start = 42 if data[12:14] == b"\x08\x00" else 62
-            yield data[start], int.from_bytes(data[start + 9:start + 12], "big")
+            deadline = time.monotonic() + seconds
+            while True:
+                if self.queue:
+                    queue, self.queue = self.queue, []
+                    new = [each for each in map(header, queue)
+                           if not opcodes or each[0] in opcodes]
+                    found += new
+                    if new:
+                        deadline = time.monotonic() + seconds
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return found
+                self.arrived.wait(left)
 
     def put_back(self, packets):
         with self.arrived:
@@ -530,3 +546,14 @@ class Link:
         """Run a command in this host."""
         return subprocess.run(command, shell=True, check=True, text=True,
                               stdout=subprocess.PIPE).stdout
+
+
+def with_limit(link, name, milliseconds, act):
+    """With another limit of the driver's for as long as act() runs."""
+    path = f"/sys/module/rdma_rxe/parameters/mig_{name}_ms"
+    default = WIRE[f"{name.upper()}_MS"]
+    link.endpoint.shell(f"echo {milliseconds} >{path}")
+    try:
+        act()
+    finally:
+        link.endpoint.shell(f"echo {default} >{path}")

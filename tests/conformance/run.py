@@ -2,17 +2,19 @@
 """Runs cases against the endpoint in h1, from another host without the driver.
 
 run.py [-l] [-4|-6] [--mtu MTU] [--psn PSN] [--peer-psn PSN] [-o DIRECTORY]
-       [PATTERN...]
+       [--first NUMBER] [PATTERN...]
 
 A pattern is that of a clause (PAUSE-1, 'RESUME-*') or of a case
-(PAUSE-1/accepted). Prints TAP; DIRECTORY gets a capture of each case and
-junit.xml.
+(PAUSE-1/accepted); an argument may be several, with commas or spaces between them.
+Prints lines of TAP, of which the first has this number, and no plan; DIRECTORY gets
+a capture of each case and junit.xml, which says how many there were.
 """
 
 import argparse
 import fnmatch
 import importlib
 import os
+import re
 import sys
 import time
 import traceback
@@ -26,10 +28,9 @@ from clauses import CASES  # noqa: E402
 from peer import EndpointError, Failure, Setting, Skip, Wire  # noqa: E402
 
 
-def wanted(case, patterns):
-    return not patterns or any(
-        fnmatch.fnmatchcase(text, pattern) for pattern in patterns
-        for text in (case.name, *(name for name, _ in case.clauses)))
+def wanted(case, pattern):
+    return any(fnmatch.fnmatchcase(text, pattern)
+               for text in (case.name, *(name for name, _ in case.clauses)))
 
 
 def run(case, setting):
@@ -82,14 +83,19 @@ def main():
     for option, psn in (("--psn", 0x1000), ("--peer-psn", 0x5000)):
         parser.add_argument(option, type=lambda text: int(text, 0), default=psn)
     parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--first", type=int, default=1)
     parser.add_argument("patterns", nargs="*")
     args = parser.parse_args()
+    patterns = re.split(r"[,\s]+", " ".join(args.patterns or "*").strip(", "))
 
     for path in sorted((HERE / "cases").glob("*.py")):
         importlib.import_module(path.stem)
-    cases = [case for case in CASES if wanted(case, args.patterns)]
-    if not cases:
-        sys.exit(f"run.py: no case matches {' '.join(args.patterns)}")
+    unknown = [pattern for pattern in patterns
+               if not any(wanted(case, pattern) for case in CASES)]
+    if unknown:
+        sys.exit(f"run.py: no case matches {' '.join(unknown)}")
+    cases = [case for case in CASES
+             if any(wanted(case, pattern) for pattern in patterns)]
     if args.list:
         print("\n".join(case.name for case in cases))
         return 0
@@ -100,7 +106,7 @@ def main():
     results = []
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
-    for number, case in enumerate(cases, 1):
+    for number, case in enumerate(cases, args.first):
         start = time.monotonic()
         reason = run(case, setting)
         seconds = time.monotonic() - start

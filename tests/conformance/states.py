@@ -47,7 +47,22 @@ def tombstone(setting, **attributes):
     return link
 
 
+def unanswered(setting, **attributes):
+    """Running with `resume_pending`: RESUME_LIMIT is over [RESUME-9]."""
+    link = capable(setting, **attributes)
+    link.stop()
+    with_limit(link, "resume_limit", 100 * SLOW, link.back)
+    time.sleep(0.4 * SLOW)
+    link.drain(0.02)
+    # It would have been sent again after 0.62 s, or a quarter later.
+    link.silence(0.6 * SLOW, RESUME)
+    return link
+
+
 LIVE = (running, paused, resuming)
+# Column Z of the table
+PENDING = (resuming, unanswered)
+EACH_LIVE = (running, paused, *PENDING)
 GONE = (stopped, tombstone)
 
 

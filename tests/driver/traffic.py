@@ -28,8 +28,8 @@ TIMES = 10
 LENGTH = 3000       # of three packets
 SEND_MIDDLE, SEND_ONLY, ACKNOWLEDGE = 0x01, 0x04, 0x11
 SUCCESS, RETRY_EXCEEDED, RNR_EXCEEDED = 0, 12, 13
-# Nothing is late by 4 s, but what is lost shall come again soon.
-PATIENT, SOON = 20, 18
+# Nothing is late by 4 s, but what is lost shall come again soon, and nobody even sooner.
+PATIENT, SOON, SOONEST = 20, 19, 14
 NOBODY = 0x7ffff0
 LOSE = """\
 table inet traffic {{
@@ -144,8 +144,8 @@ def lost(end, client, opcode, number, length=64):
         lose_nothing()
 
 
-def fails(end, client, status, nobody=False):
-    end.connect(14, 1, nobody)
+def fails(end, client, status, timeout, nobody=False):
+    end.connect(timeout, 1, nobody)
     if client:
         end.post("SEND", 64)
         end.completes(1, status)
@@ -163,8 +163,8 @@ def main():
     lost(end, client, ACKNOWLEDGE, 1)
     lost(end, client, SEND_ONLY, 2)
     lost(end, client, SEND_MIDDLE, 1, LENGTH)
-    fails(end, client, RNR_EXCEEDED)
-    fails(end, client, RETRY_EXCEEDED, nobody=True)
+    fails(end, client, RNR_EXCEEDED, PATIENT)
+    fails(end, client, RETRY_EXCEEDED, SOONEST, nobody=True)
 
 
 main()

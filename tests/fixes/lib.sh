@@ -12,7 +12,8 @@ cases=(healthy short_packet ack_completes_atomic ack_completes_read
 	flush_without_resources retried_address retry_before_bind
 	atomic_write_credit flush_credit acked_before_sent_again
 	posted_in_sqd uc_after_loss empty_write_with_payload
-	rnr_longer_than_timeout reset_after_send full_queue
+	rnr_longer_than_timeout reset_after_send send_with_invalidate
+	reconnected full_queue
 	destroy_bound)
 
 # prepare: what the hosts need before the first case.

@@ -17,16 +17,17 @@ PORT = 4791
 PSN, PEER_PSN = 0x1000, 0x5000
 MTU = 1024
 
-SEND_FIRST, SEND_MIDDLE, SEND_LAST, SEND_ONLY, WRITE_ONLY = \
-    0x00, 0x01, 0x02, 0x04, 0x0a
+SEND_FIRST, SEND_MIDDLE, SEND_LAST, SEND_ONLY, WRITE_ONLY, SEND_ONLY_INV = \
+    0x00, 0x01, 0x02, 0x04, 0x0a, 0x17
 READ_REQUEST, READ_ONLY, READ_FIRST, READ_MIDDLE, READ_LAST = \
     0x0c, 0x10, 0x0d, 0x0e, 0x0f
 ACK, ATOMIC_ACK, FETCH_ADD, FLUSH, ATOMIC_WRITE = 0x11, 0x12, 0x14, 0x1c, 0x1d
 UC_WRITE_FIRST, UC_SEND_ONLY = 0x26, 0x24
 ACKED = 0x1f << 24
-BAD_RESPONSE = 7  # IBV_WC_BAD_RESP_ERR
 NAMES = {value: name for name, value in list(globals().items())
          if name.isupper() and isinstance(value, int) and value < 0x20}
+FLUSHED, BAD_RESPONSE = 5, 7  # IBV_WC_WR_FLUSH_ERR, IBV_WC_BAD_RESP_ERR
+CSUM_OK, WITH_INV = 4, 8  # IBV_WC_IP_CSUM_OK, IBV_WC_WITH_INV
 CREDITS = 8  # max_rd_atomic of the victim's QP
 
 
@@ -89,9 +90,9 @@ class Peer:
         self.udp.bind((own, PORT))
         self.victim = Victim(victim)
 
-    def connect(self, **arguments):
-        info = self.victim.setup(local=self.address, remote=self.own, psn=PSN,
-                                 peer_psn=PEER_PSN, **arguments)
+    def connect(self, remote=None, **arguments):
+        info = self.victim.setup(local=self.address, remote=remote or self.own,
+                                 psn=PSN, peer_psn=PEER_PSN, **arguments)
         self.qpn, self.va, self.rkey = (info["qpn"], info["va"], info["rkey"])
 
     def send(self, opcode, psn, header=b"", payload=b"", ack=True):
@@ -104,7 +105,7 @@ class Peer:
                          len(body) + 4, 1, 0x4000, 64, socket.IPPROTO_UDP, 0,
                          socket.inet_aton(self.own),
                          socket.inet_aton(self.address))
-        # rxe takes all of a FLUSH for its payload as well.
+        # rxe takes all of a FLUSH for its payload as well, see docs/limits.md.
         again = body if opcode == FLUSH else b""
         self.raw.sendto(ip + udp + body + icrc(ip, udp, body, again),
                         (self.address, 0))
@@ -429,6 +430,36 @@ def reset_after_send(peer):
     peer.wanted(SEND_ONLY, PSN)
     peer.ack(PSN)
     expect(peer.completions([2]) == [0], "the SEND failed")
+
+
+def reconnected(peer):
+    """A QP that has sent to its own host is connected to another one."""
+    peer.connect(remote=peer.address)
+    peer.victim.post(opcode="SEND", ident=1, length=64)
+    time.sleep(0.2)
+    peer.victim.modify(state="ERR")
+    expect(peer.completions([1]) == [FLUSHED], "the first SEND has not been flushed")
+    peer.victim.reset(remote=peer.own)
+    peer.victim.post(opcode="SEND", ident=2, length=64)
+    peer.wanted(SEND_ONLY, PSN)
+    peer.ack(PSN)
+    expect(peer.completions([2]) == [0], "the SEND failed")
+
+
+def send_with_invalidate(peer):
+    """What a program is told of a SEND with invalidate"""
+    peer.connect()
+    rkey = peer.victim.bind(offset=4096, length=8192)
+    try:
+        expect(peer.completions([1]) == [0], "the bind failed")
+        peer.send(SEND_ONLY_INV, PEER_PSN, struct.pack(">I", rkey), bytes(64))
+        peer.wanted(ACK, PEER_PSN)
+        expect(peer.completions([1000]) == [0], "the SEND failed")
+        flags = peer.victim.flags_of(ident=1000)
+        expect(flags & (WITH_INV | CSUM_OK) == WITH_INV,
+               f"wc_flags {flags:#x}: not IBV_WC_WITH_INV")
+    finally:
+        peer.victim.unbind()
 
 
 def empty_write_with_payload(peer):

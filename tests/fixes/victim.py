@@ -38,6 +38,7 @@ class Victim:
                      str(self.context.query_gid(1, i)) == mapped(local))
         self.pd = PD(self.context)
         self.cq = CQ(self.context, 128)
+        self.flags = {}
         try:
             self.mr = MR(self.pd, SIZE, ACCESS | e.IBV_ACCESS_MW_BIND |
                          FLUSH_GLOBAL)
@@ -63,8 +64,8 @@ class Victim:
         attr.rq_psn = peer_psn
         attr.max_dest_rd_atomic = rd_atomic
         attr.min_rnr_timer = 12
-        attr.ah_attr = AHAttr(port_num=1, is_global=1, gr=GlobalRoute(
-            dgid=GID(mapped(remote)), sgid_index=index))
+        self.index = index
+        attr.ah_attr = self.path(remote)
         attr.timeout = timeout
         attr.retry_cnt = retry
         attr.rnr_retry = 7
@@ -78,14 +79,20 @@ class Victim:
         return {"qpn": self.qp.qp_num, "va": self.mr.buf,
                 "rkey": self.mr.rkey}
 
+    def path(self, remote):
+        return AHAttr(port_num=1, is_global=1, gr=GlobalRoute(
+            dgid=GID(mapped(remote)), sgid_index=self.index))
+
     def connect(self):
         self.qp.to_init(self.attr)
         self.qp.to_rtr(self.attr)
         self.qp.to_rts(self.attr)
 
-    def reset(self):
-        """And connect it as it was."""
+    def reset(self, remote=None):
+        """And connect it as it was, or to another address."""
         self.modify("RESET")
+        if remote:
+            self.attr.ah_attr = self.path(remote)
         self.connect()
 
     def post(self, opcode, ident, offset=0, length=0):
@@ -140,9 +147,14 @@ class Victim:
         end = time.monotonic() + seconds
         while True:
             count, found = self.cq.poll(16)
+            self.flags.update((wc.wr_id, wc.wc_flags) for wc in found or [])
             if count or time.monotonic() > end:
                 return [[wc.wr_id, wc.status] for wc in found or []]
             time.sleep(0.005)
+
+    def flags_of(self, ident):
+        """wc_flags of a completion that has been polled"""
+        return self.flags[ident]
 
     def write(self, offset, data):
         self.mr.write(bytes.fromhex(data), len(data) // 2, offset)

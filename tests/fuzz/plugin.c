@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * plugin SECONDS SEED SNAPSHOT: dump and restore by criu's plugin, with the sanitizers.
+ * plugin SECONDS SEED SNAPSHOT CORPUS: dump and restore by criu's plugin, with the sanitizers.
+ * plugin --image DIRECTORY: restore images that a release has written.
  *
  * The plugin's code is that of criu/plugin but for the hooks; criu, libibverbs and what
  * the kernel says of mappings are made up here. One process, this one, has a context whose
@@ -8,6 +9,9 @@
  * restore, each record once, and is then restored again and again, mutated, from the
  * directory "mutated": whatever that contains, the plugin may refuse it and nothing else.
  * Every eighth time a mutated snapshot is dumped. Each time is a process of its own.
+ *
+ * CORPUS has numbers, each of which makes one time what it is; these are done first.
+ * Those that have reached code that none before had are written to the file "found".
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -52,6 +56,13 @@ static bool faults;
 static unsigned int created, refilled, went_live;
 static volatile uint64_t sink;
 
+/* How often each edge was passed, by clang; was it ever, of all processes, and how many */
+static uint8_t *passed, *passed_end;
+static struct {
+	unsigned int edges;
+	uint8_t seen[];
+} *all;
+
 static void __attribute__((noreturn)) give_up(void)
 {
 	perror("plugin");
@@ -63,6 +74,25 @@ static void *the(void *some)
 	if (!some)
 		give_up();
 	return some;
+}
+
+void __sanitizer_cov_8bit_counters_init(char *start, char *end);
+
+void __sanitizer_cov_8bit_counters_init(char *start, char *end)
+{
+	passed = (void *)start;
+	passed_end = (void *)end;
+}
+
+static void note_edges(void)
+{
+	uint8_t *edge;
+
+	for (edge = passed; edge != passed_end; edge++)
+		if (*edge && !all->seen[edge - passed]) {
+			all->seen[edge - passed] = 1;
+			all->edges++;
+		}
 }
 
 /* ---- criu ---- */
@@ -583,7 +613,9 @@ static int run(int (*what)(void), uint64_t seed)
 
 	if (!child) {
 		mutate_seed(seed);
-		_exit(what() ? 3 : 0);
+		status = what() ? 3 : 0;
+		note_edges();
+		_exit(status);
 	}
 	if (child < 0 || waitpid(child, &status, 0) != child)
 		give_up();
@@ -616,6 +648,36 @@ static void good(int (*what)(void), const char *name)
 	exit(1);
 }
 
+/* The process is the one that is in images, and has the files and mappings that they have. */
+static int restore_stored(const char *name)
+{
+	RdmaContextEntry *context;
+	RdmaFileEntry *file;
+	RdmaEntry *entry;
+	char path[256];
+
+	dir = open(name, O_DIRECTORY);
+	if (dir < 0)
+		give_up();
+	entry = the(rdma_image_read_entry());
+	context = entry->contexts[0];
+	pid.real = pid.virt = entry->tasks[0]->virt;
+	snprintf(path, sizeof(path), "%s/" RDMA_CONTEXT_IMG, name, context->id);
+	load(path);
+	while (num_files != MAX_FILES && (file = rdma_image_find_file(num_files + 1))) {
+		files[num_files++] = -1;
+		rdma_file_entry__free_unpacked(file, NULL);
+	}
+	for (; num_rings != context->n_vmas && num_rings != MAX_FILES; num_rings++) {
+		rings[num_rings].start = (void *)(uintptr_t)context->vmas[num_rings]->start;
+		rings[num_rings].pgoff = context->vmas[num_rings]->pgoff;
+	}
+	rdma_entry__free_unpacked(entry, NULL);
+	good(restore_all, name);
+	printf("ok - %s\n", name);
+	return 0;
+}
+
 static int directory(const char *name)
 {
 	int fd;
@@ -627,34 +689,66 @@ static int directory(const char *name)
 	return fd;
 }
 
+static unsigned long times[2][2];
+
+/* The lower half counts the times of a seed. */
+static bool one(uint64_t number)
+{
+	unsigned int edges = all->edges;
+	bool dumps = number % 8 == 0;
+
+	times[dumps][!!run(dumps ? dump_mutated : restore_mutated, number)]++;
+	return all->edges != edges;
+}
+
 int main(int argc, char **argv)
 {
-	unsigned long times[2][2] = {}, i;
-	uint64_t seed;
-	time_t end;
+	unsigned int before;
+	time_t start, last;
+	char line[256];
+	FILE *corpus, *found;
+	uint64_t i, seed;
 
-	if (argc != 4) {
-		fprintf(stderr, "usage: plugin SECONDS SEED SNAPSHOT\n");
+	if (argc != 5 && (argc != 3 || strcmp(argv[1], "--image"))) {
+		fprintf(stderr, "usage: plugin SECONDS SEED SNAPSHOT CORPUS | --image DIRECTORY\n");
 		return 2;
 	}
+	all = (mmap)(NULL, sizeof(*all) + (passed_end - passed), PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (all == MAP_FAILED)
+		give_up();
 	fuzz_log = the(fopen("log", "w"));
 	setlinebuf(fuzz_log);
+	setenv("CRIU_RDMA_GID_TIMEOUT", "0", 1);
+	if (argc == 3)
+		return restore_stored(argv[2]);
 	dir = directory("images");
 	mutated = directory("mutated");
-	setenv("CRIU_RDMA_GID_TIMEOUT", "0", 1);
 	pid.real = pid.virt = getpid();
 	load(argv[3]);
 	make_process();
 	good(dump, "a snapshot");
 	good(restore_all, "a dump");
 	faults = true;
-	seed = strtoull(argv[2], NULL, 0) << 32;
-	end = time(NULL) + atoi(argv[1]);
-	for (i = 1; time(NULL) < end; i++) {
-		bool dumps = i % 8 == 0;
-
-		times[dumps][!!run(dumps ? dump_mutated : restore_mutated, seed | i)]++;
+	corpus = the(fopen(argv[4], "r"));
+	found = the(fopen("found", "w"));
+	setlinebuf(found);
+	while (fgets(line, sizeof(line), corpus)) {
+		if (*line != '#' && one(strtoull(line, NULL, 16)))
+			fputs(line, found);
 	}
+	fclose(corpus);
+	before = all->edges;
+	seed = strtoull(argv[2], NULL, 0) << 32;
+	start = last = time(NULL);
+	for (i = 1; time(NULL) < start + atoi(argv[1]); i++)
+		if (one(seed | i)) {
+			last = time(NULL);
+			fprintf(found, "%llx\n", (unsigned long long)(seed | i));
+		}
+	fclose(found);
+	printf("# %u edges with the corpus, then %u, the last after %lld s\n",
+	       before, all->edges, (long long)(last - start));
 	printf("ok - %lu restored and %lu refused, %lu dumped and %lu refused, seed %s\n",
 	       times[0][0], times[0][1], times[1][0], times[1][1], argv[2]);
 	return 0;

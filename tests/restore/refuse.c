@@ -217,6 +217,51 @@ static int reg_dmabuf(struct ibv_pd *pd)
 	return ioctl(pd->context->cmd_fd, RDMA_VERBS_IOCTL, &c) ? errno : 0;
 }
 
+#define OUT(name, place)                                                       \
+	{ .attr_id = RXE_MIG_ATTR_DUMP_##name, .len = sizeof(place),           \
+	  .flags = UVERBS_ATTR_F_MANDATORY, .data = (uintptr_t)&(place) }
+
+/* DUMP, with the attribute of a snapshot file or without */
+static int raw_dump(struct ibv_context *ctx, uint32_t flags, bool with_fd)
+{
+	uint64_t len;
+	uint32_t count;
+	int32_t fd = -1;
+	struct {
+		struct ib_uverbs_ioctl_hdr hdr;
+		struct ib_uverbs_attr attrs[4];
+	} c = {
+		{ .length = sizeof(c) - !with_fd * sizeof(c.attrs[0]),
+		  .object_id = UVERBS_OBJECT_DEVICE,
+		  .method_id = RXE_MIG_METHOD_DUMP, .num_attrs = 3 + with_fd,
+		  .driver_id = RDMA_DRIVER_RXE },
+		{ { .attr_id = RXE_MIG_ATTR_DUMP_FLAGS, .len = sizeof(flags),
+		    .flags = UVERBS_ATTR_F_MANDATORY, .data = flags },
+		  OUT(LEN, len), OUT(COUNT, count), OUT(FD, fd) },
+	};
+
+	return ioctl(ctx->cmd_fd, RDMA_VERBS_IOCTL, &c) ? errno : 0;
+}
+
+static void c_dump_flags(void)
+{
+	const uint32_t both = RXE_MIG_DUMP_CHECK | RXE_MIG_DUMP_ASK;
+	unsigned long before;
+
+	o.ctx = open_device(device);
+	s_all();
+	before = stops(o.ctx);
+	expect(EINVAL, raw_dump(o.ctx, 0, false), "a dump to no file");
+	expect(EINVAL, raw_dump(o.ctx, RXE_MIG_DUMP_ASK, true),
+	       "ASK without CHECK");
+	expect(EINVAL, raw_dump(o.ctx, both << 1 | both, false),
+	       "an unknown flag");
+	expect(0, raw_dump(o.ctx, both, false), "CHECK and ASK");
+	if (stops(o.ctx) != before)
+		bad("a QP was stopped");
+	still_works();
+}
+
 static void c_other_memory(void)
 {
 	o.ctx = open_device(device);
@@ -234,6 +279,7 @@ const struct test refuse_tests[] = {
 	{ "refused dump: owner outside of the dumper's PID namespace",
 	  c_owner_outside },
 	{ "refused dump: another one is in progress", c_second_dump },
+	{ "refused dump: flags that do not fit", c_dump_flags },
 	{ "no object: of a class without records", c_other_classes },
 	{ "no object: MR of other memory than a process's", c_other_memory },
 	{}

@@ -3,11 +3,14 @@
  * Drivers and images of other releases.
  */
 #include <stdarg.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <rdma/ib_user_ioctl_cmds.h>
 #include <rdma/rdma_user_ioctl.h>
 
 #include "suite.h"
+
+static const uint8_t v4_prefix[12] = { [10] = 0xff, [11] = 0xff };
 
 static uint32_t fake_version;	/* what the driver says that it speaks */
 static bool fake_old;		/* the driver does not know our methods */
@@ -133,7 +136,7 @@ static void c_stock_driver(void)
 
 /* ---- images ---- */
 
-/* Nothing here depends on the host but the AH, see own_address() */
+/* Nothing here depends on the host but the AH, see own_place() */
 static void s_stored(void)
 {
 	make_channel();
@@ -174,16 +177,48 @@ int store_image(const char *name)
 
 const char *image_name;
 
-/* Addresses are no part of the format: make it one of this host */
-static void own_address(struct ibv_context *ctx)
+static void own_av(struct rxe_mig_av *av)
 {
-	struct rxe_mig_ah *ah = (void *)find(0, RXE_MIG_REC_AH);
 	union ibv_gid gid;
 
+	if (!av->network_type)
+		return;
+	av->sgid_index = find_gid(!memcmp(av->sgid, v4_prefix, 12), &gid);
+	memcpy(av->sgid, &gid, sizeof(gid));
+	memcpy(av->dgid, &gid, sizeof(gid));
+}
+
+/* criu would have mapped it, unless the program of before had it where we have */
+static void map_memory(const struct rxe_mig_mr *mr)
+{
+	uint64_t page = sysconf(_SC_PAGESIZE);
+	uint64_t start = mr->start & -page;
+
+	for (; start < mr->start + mr->length; start += page)
+		check(mmap((void *)(uintptr_t)start, page,
+			   PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
+			   MAP_FIXED_NOREPLACE, -1, 0) != MAP_FAILED ||
+		      errno == EEXIST, "memory of an MR");
+}
+
+/* Addresses and memory are no part of the format: make them ones of this host */
+static void own_place(struct ibv_context *ctx)
+{
+	struct rxe_mig_qp_rec *qp;
+	struct rxe_mig_rec *rec;
+
 	o.ctx = ctx;
-	ah->av.sgid_index = find_gid(true, &gid);
-	memcpy(ah->av.sgid, &gid, sizeof(gid));
-	memcpy(ah->av.dgid, &gid, sizeof(gid));
+	for_each_rec(0, rec) {
+		if (rec->type == RXE_MIG_REC_AH)
+			own_av(&((struct rxe_mig_ah *)rec)->av);
+		if (rec->type == RXE_MIG_REC_MR)
+			map_memory((void *)rec);
+		if (rec->type != RXE_MIG_REC_QP)
+			continue;
+		qp = (void *)rec;
+		own_av(&qp->pri_av);
+		own_av(&qp->alt_av);
+	}
 }
 
 void c_stored_image(void)
@@ -201,7 +236,7 @@ void c_stored_image(void)
 	check(hdr_of(0)->magic == RXE_MIG_MAGIC, "no image");
 	check_records(0, hdr_of(0)->count);
 	ctx = open_device(device);
-	own_address(ctx);
+	own_place(ctx);
 	restore_into(ctx, NULL);
 	dump(ctx, 1);
 	a = (void *)find(0, RXE_MIG_REC_CONTEXT);

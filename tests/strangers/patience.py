@@ -32,6 +32,7 @@ CAP_WAIT = 0.14
 # The last packets of messages, and what stops a QP
 LASTS = "{ 0x02, 0x03, 0x08, 0x09, 0x0f, 0x16 }"
 PAUSE = "0xe0"
+ANNOUNCEMENT = "all of 2 s"
 ANYTHING = "0-255"
 
 
@@ -200,24 +201,32 @@ def seconds_of(patience):
 def never_paused(pair, known, lost, later, retries, gives_up):
     """A partner with the extension does not get the PAUSE, or not the first so many, and posts
     so much later than the QP stops, which goes away then. Nobody fails while it is there, and
-    then only who "gives_up". One is "known" that was Paused before: the Stopped QP may send it
-    NAK_STOPPED."""
+    then only who "gives_up". One that was "paused" before is known, or if it was "asked": the
+    Stopped QP may send it NAK_STOPPED. If its announcement is lost, but nothing later, it learns
+    of the Stop when it sends a request."""
     qps = {pair.connect(timeout=timeout, retry=retry, rnr=7): (retry, timeout)
            for timeout in (PERFTEST, UCX) for retry in retries}
     requests = {qp: OPERATIONS[qp % len(OPERATIONS)] for qp in qps}
     works(pair, requests)
-    if known:
+    if known == "asked":
+        pair.here.ask()
+        time.sleep(0.5)
+    elif known == "paused":
         pair.here.stop()
         time.sleep(0.5)
         pair.here.cancel()
         for qp in qps:
             pair.here.recv(qp=qp, id=qp)
         works(pair, requests)
-    pair.deaf(pair.there, PAUSE, lost * len(qps))
+    pair.deaf(pair.there, PAUSE, 0 if lost == ANNOUNCEMENT else lost * len(qps))
     pair.here.stop()
     time.sleep(later)
     pair.post(requests)
     pair.waits(2)
+    if lost == ANNOUNCEMENT:
+        pair.hears(pair.there)
+        # an RNR NAK is 655 ms
+        pair.waits(1)
     pair.here.leave()
     pair.waits(1)
     pair.address("del")
@@ -372,11 +381,14 @@ def main():
          OURS, posts_meanwhile, range(1, 7), (PERFTEST, UCX))
     case("partner of ours posts meanwhile: timeout 0", OURS, posts_meanwhile, (1, 7),
          (NO_TIMEOUT,))
-    case("partner of ours, Paused before: the PAUSE is lost", OURS, never_paused, True, 0, 0,
-         (1, 2, 3, 6), lambda _: False, seldom=True)
-    case("partner of ours, new: the first three PAUSEs are lost", OURS, never_paused, False, 3,
+    for known in ("paused", "asked"):
+        case(f"partner of ours, {known} before: each PAUSE is lost", OURS, never_paused, known, 0,
+             0, (1, 2, 3, 6), lambda _: False, seldom=known == "paused")
+    case("partner of ours, new: the first three PAUSEs are lost", OURS, never_paused, None, 3,
          0, (2, 3, 6), lambda _: False, seldom=True)
-    case("partner of ours, new: each PAUSE is lost", OURS, never_paused, False, 0, 2 * CAP_WAIT,
+    case("partner of ours, new: each PAUSE of the announcement is lost", OURS, never_paused, None,
+         ANNOUNCEMENT, 2 * CAP_WAIT, (1, 2, 3, 6), lambda _: False)
+    case("partner of ours, new: each PAUSE is lost", OURS, never_paused, None, 0, 2 * CAP_WAIT,
          (1, 2, 3, 7), lambda patience: seconds_of(patience) < BLACKOUT, seldom=True)
     for name, host in (("stock", STOCK), ("newer", NEWER)):
         case(f"{name}: 2 s Stopped and {BLACKOUT} s of nothing, rnr_retry and retry_cnt 7",

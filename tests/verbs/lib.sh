@@ -12,7 +12,7 @@ build_programs() { build_in tests/verbs cycle objects -- "$@"; }
 
 # build_in DIRECTORY PROGRAM... -- HOST...: the same with programs of another.
 build_in() {
-	local programs=() targets directory=$1 debs dir deb host program
+	local programs=() directory=$1 dir host program
 
 	shift
 	while [ "$1" != -- ]; do
@@ -20,16 +20,8 @@ build_in() {
 		shift
 	done
 	shift
-	targets=("${programs[@]/#/\/work\/}")
-	debs=$("$TOP/scripts/debs" rdma-core)
 	dir=$(mktemp -d)
-	mkdir "$dir/rdma-core" "$dir/out"
-	for deb in "$debs"/libibverbs1_*.deb "$debs"/libibverbs-dev_*.deb; do
-		dpkg-deb -x "$deb" "$dir/rdma-core"
-	done
-	"$TOP/scripts/in-chroot" -b "$TOP:/src" -b "$dir/rdma-core:/rdma-core" \
-		-d "$dir/out" make -s -C "/src/$directory" BUILD=/work \
-		RDMA_CORE=/rdma-core "${targets[@]}"
+	compile "$directory" "$dir" "${programs[@]}"
 	for host; do
 		hostexec "$host" "mkdir -p /tmp/verbs"
 		for program in "${programs[@]}"; do
@@ -37,6 +29,22 @@ build_in() {
 		done
 	done
 	rm -r "$dir"
+}
+
+# compile DIRECTORY DIR PROGRAM...: the same into DIR/out; our libraries are in DIR/rdma-core
+# then.
+compile() {
+	local directory=$1 dir=$2 debs deb
+	shift 2
+
+	debs=$("$TOP/scripts/debs" rdma-core)
+	mkdir "$dir/rdma-core" "$dir/out"
+	for deb in "$debs"/libibverbs1_*.deb "$debs"/libibverbs-dev_*.deb; do
+		dpkg-deb -x "$deb" "$dir/rdma-core"
+	done
+	"$TOP/scripts/in-chroot" -b "$TOP:/src" -b "$dir/rdma-core:/rdma-core" \
+		-d "$dir/out" make -s -C "/src/$directory" BUILD=/work \
+		RDMA_CORE=/rdma-core "${@/#//work/}"
 }
 
 # ours [-t SECONDS] HOST COMMAND: run a command with our libraries.

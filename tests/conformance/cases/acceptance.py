@@ -38,6 +38,8 @@ def violations(link, opcode, **fields):
     yield "ICRC, a changed BTH", damaged(right(), -4 - 56 - 1)
     for version in (0, 2, 0x81, 0xff):
         yield f"version {version}", right(version=version)
+    for name, value in (("version", 1), ("version", 15), ("padcount", 1), ("padcount", 3)):
+        yield f"BTH {name} {value}", right(bth={name: value})
     for pkey in (0x1234, 0x8000, 0, 0xfffe):
         yield f"P_Key {pkey:#x}", right(bth={"pkey": pkey})
     number = values["src_qpn"]
@@ -69,7 +71,8 @@ def unheard(link, opcode, **fields):
 
 
 @clause("ACC-1", "A migration packet MUST be dropped unless all of: length is "
-        "exactly BTH + MIGETH + ICRC; ICRC correct; `version` = 1;")
+        "exactly BTH + MIGETH + ICRC; ICRC correct; `version` = 1; BTH.TVer and BTH.PadCnt "
+        "are 0;")
 def probe_dropped(setting):
     link = Link(setting)
     unheard(link, PROBE, nonce=0x5)
@@ -366,6 +369,7 @@ def flood(link, frame, opcode, count=300):
 @clause("ACC-3", "A QP or tombstone MUST NOT send more than 4 packets of one "
         "opcode (to one address each) within `RETRY_MIN` (20 ms) of the first of "
         "them.")
+@clause("SEC-3", "and are rate limited (ACC-3): no amplification.")
 def rate(setting):
     """RUNNING, PROBE and RESUME_ACK of a Running QP"""
     link = Link(setting)
@@ -408,6 +412,20 @@ def rate_tombstone(setting):
     flood(link, link.migration(PROBE, nonce=0x5), PAUSE)
     forwarded(link)
     flood(link, link.migration(PROBE, nonce=0x5), MOVED)
+
+
+@clause("ACC-3", "What exceeds that is not sent.")
+def not_later(setting):
+    """A queue of 300 that goes out 4 at a time would be empty after 1.5 s."""
+    link = Link(setting)
+    frame = link.migration(PROBE, nonce=0x5)
+    for _ in range(300):
+        link.transmit(frame)
+    time.sleep(0.5)
+    link.drain(0)
+    link.silence(0.5, RUNNING)
+    link.send(PROBE, nonce=0x6)
+    link.expect(RUNNING, echo=0x6)
 
 
 @clause("ACC-3", "a handshake is not slowed")

@@ -2,6 +2,7 @@
 
 import time
 
+from acceptance import flood
 from clauses import clause
 from peer import *
 
@@ -45,7 +46,7 @@ def by_resume(setting):
     check(capable(link), "not capable after a RESUME that it accepted")
 
 
-@clause("CAP-1", "RESUME_ACK accepted.")
+@clause("CAP-1", "RESUME_ACK accepted, RUNNING accepted.")
 def by_resume_ack(setting):
     link = Link(setting)
     link.stop()
@@ -89,21 +90,51 @@ def not_by_forged(setting):
     check(not capable(link), "capable after packets that prove nothing")
 
 
-@clause("CAP-1", "`peer_capable` is set only by packets that echo one of our nonces: "
-        "PROBE with echo = `secret`, PAUSE with echo = `challenge`, RESUME "
-        "verified, RESUME_ACK accepted.")
-def not_by_others(setting):
-    """RUNNING, MOVED and NAK_STOPPED are accepted, but not in the list."""
+@clause("CAP-1", "RUNNING accepted.")
+@clause("PAUSE-8", "Then `nak_paused` := 0, `peer_capable` := 1 and, if `peer_challenge` "
+        "is 0, it := nonce.")
+def by_running(setting):
+    """The first challenge that it brings; another it does not bring"""
     link = Link(setting)
     challenge = link.learn()
-    link.send(RUNNING, echo=challenge)
+    link.send(RUNNING, echo=challenge, nonce=0)
+    link.send(RUNNING, echo=challenge, nonce=0xc1)
+    link.send(RUNNING, echo=challenge, nonce=0xc2)
+    link.drain()
+    image = link.stop()
+    check(image["capable"], "not capable after a RUNNING that it accepted")
+    check(image["peer_challenge"] == 0xc1, f"it has challenge "
+          f"{image['peer_challenge']:#x}, not {0xc1:#x}")
+
+
+@clause("PAUSE-8", "It MUST NOT clear `peer_stopped`, which only an accepted RESUME ends, "
+        "nor replace a `peer_challenge`.")
+def running_of_before(setting):
+    """One that was late: what RESUME_ACK has told since is newer."""
+    link = Link(setting)
+    challenge = link.learn()
+    link.stop()
+    link.endpoint.cancel()
+    link.accept(link.await_(RESUME))
+    link.send(RUNNING, echo=challenge, nonce=0xc1)
+    link.drain()
+    check(link.stop()["peer_challenge"] == link.challenge, "a RUNNING has replaced it")
+
+
+@clause("CAP-1", "`peer_capable` is set only by packets that echo one of our nonces: "
+        "PROBE with echo = `secret`, PAUSE with echo = `challenge`, RESUME "
+        "verified, RESUME_ACK accepted, RUNNING accepted.")
+def not_by_others(setting):
+    """MOVED and NAK_STOPPED are accepted, but not in the list."""
+    link = Link(setting)
+    challenge = link.learn()
     link.send(MOVED, epoch=5, echo=challenge, gid=gid(setting.other))
     link.endpoint.post(op="SEND", id=1)
     link.await_(SEND_ONLY, psn=link.theirs)
     link.ack(link.theirs, syndrome=NAK_STOPPED,
              msn=challenge & WIRE["TOKEN_MASK"])
     link.await_(PROBE, flags=F_PAUSED)
-    check(not capable(link), "capable by RUNNING, MOVED or NAK_STOPPED")
+    check(not capable(link), "capable by MOVED or NAK_STOPPED")
 
 
 @clause("CAP-1", "*Reason:* if a forged PROBE could set it, a forger could make us "
@@ -146,7 +177,8 @@ def cleared_at_reset(setting):
     check(not capable(link), "still capable after RESET")
 
 
-@clause("CAP-2", "`peer_capable` and `peer_challenge` known: NAK_STOPPED")
+@clause("CAP-2", "Answer of a Stopped QP or tombstone to a request (STOP-6): 1. "
+        "`peer_capable` and `peer_challenge` known: NAK_STOPPED")
 def known(setting):
     """At once, and with the low bits of the last challenge it was given"""
     for gone in (False, True):
@@ -237,6 +269,47 @@ def no_retries(setting):
         link.silence(0.3, ACK)
 
 
+@clause("CAP-2", "In cases 3 and 4 it sends PAUSE, too (echo = `peer_challenge`, or 0; "
+        "ACC-3 limits it), however long ago the Stop was.")
+def told_again(setting):
+    """Long after the announcement, of which nothing was heard; with and without RNR NAK.
+    Before that nobody asks, and nothing comes."""
+    for rnr_retry in (7, 0):
+        for gone in (False, True):
+            link = Link(setting, rnr=rnr_retry)
+            link.stop()
+            time.sleep(WIRE["ANNOUNCE_MS"] / 1000 * SLOW)
+            if gone:
+                link.endpoint.leave()
+            link.drain(1.3)
+            link.silence(0.5)
+            link.request(link.mine)
+            packet = link.await_(PAUSE, echo=0, nonce=link.its_secret, to=link.own,
+                                 flags=F_TOMBSTONE if gone else 0)
+            # It has told all that makes us Paused, and itself the better answer.
+            link.drain()
+            link.send(PROBE, nonce=link.challenge, echo=packet[MIGETH].nonce,
+                      flags=F_PAUSED)
+            time.sleep(0.1)
+            link.drain()
+            link.request(link.mine)
+            link.expect_nak(link.mine)
+            link.silence(0.3)
+
+
+@clause("CAP-2", "In cases 3 and 4 it sends PAUSE, too (echo = `peer_challenge`, or 0; "
+        "ACC-3 limits it), however long ago the Stop was.")
+def told_not_more_often(setting):
+    for gone in (False, True):
+        link = Link(setting)
+        link.stop()
+        time.sleep(WIRE["ANNOUNCE_MS"] / 1000 * SLOW)
+        if gone:
+            link.endpoint.leave()
+        link.drain(1.3)
+        flood(link, link.packet(SEND_ONLY, link.mine, payload=b"x" * 64), PAUSE)
+
+
 @clause("CAP-2", "`peer_capable` and `peer_challenge` known: NAK_STOPPED")
 def no_retries_but_known(setting):
     link = Link(setting, rnr=0)
@@ -297,7 +370,7 @@ def stock_requests_are_served(setting):
     link.completions(9)
 
 
-@clause("CAP-4", "A stock partner never answers RESUME.")
+@clause("CAP-4", "A stock partner never answers PROBE nor RESUME.")
 def timers_run(setting):
     """A restored QP whose partner is silent retransmits."""
     link = Link(setting, timeout=14)
@@ -339,3 +412,63 @@ def other_versions_stopped(setting):
         wait_rnr(link)
         link.request(link.mine)
         rnr(link, link.mine)
+
+
+@clause("CAP-6", "A Running QP MAY send PROBE (echo = 0) at any time, and SHOULD before it "
+        "is stopped if `peer_capable` or `peer_challenge` is unknown.")
+@clause("STATE-3", "| asked whether the partner is capable | PROBE | – | MAY PROBE | – | |")
+def asks(setting):
+    """When it is asked, and no more when it knows"""
+    link = Link(setting)
+    link.silence(0.3)
+    link.endpoint.ask()
+    packet = link.expect(PROBE, skip=(), echo=0, flags=0, to=link.own, gid=gid(link.their),
+                         src_qpn=link.their_qpn)
+    # once, until it is asked again
+    link.silence(0.5)
+    link.endpoint.ask()
+    packet = link.await_(PROBE, echo=0, nonce=packet[MIGETH].nonce)
+    link.send(RUNNING, echo=packet[MIGETH].nonce, nonce=link.challenge)
+    time.sleep(0.1)
+    link.endpoint.ask()
+    link.silence(0.3)
+    link.runs()
+
+
+@clause("CAP-6", "the first PAUSE holds the partner at once, requests find NAK_STOPPED from "
+        "the beginning, and TOMB-7's third condition holds.")
+def asked_before_the_stop(setting):
+    link = Link(setting)
+    link.endpoint.ask()
+    packet = link.await_(PROBE)
+    link.send(RUNNING, echo=packet[MIGETH].nonce, nonce=link.challenge)
+    link.drain()
+    image = link.stop()
+    check(image["capable"] and image["peer_challenge"] == link.challenge,
+          "the image does not know its partner")
+    link.expect(PAUSE, echo=link.challenge)
+    link.request(link.mine)
+    link.expect_nak(link.mine)
+    check(link.back()[MIGETH].echo == link.challenge, "RESUME does not echo the challenge")
+
+
+@clause("STATE-3", "| asked whether the partner is capable | PROBE | – | MAY PROBE | – | |")
+@clause("CAP-6", "A Running QP MAY send PROBE (echo = 0) at any time")
+def asks_only_running(setting):
+    """One that is held asks for another reason, a Stopped one not at all, nor does one
+    that is not connected."""
+    link = Link(setting)
+    link.stop()
+    link.drain(1.3)
+    try:
+        link.endpoint.ask()
+    except EndpointError:
+        pass
+    link.silence(0.3, PROBE)
+    link.endpoint.cancel()
+    link.accept(link.await_(RESUME))
+    link.endpoint.modify(qp=link.index, state="ERR")
+    # RESUMEs of before it was answered
+    link.drain()
+    link.endpoint.ask()
+    link.silence(0.3)

@@ -44,7 +44,7 @@ def carry_on(link):
     link.await_(RUNNING, echo=0x5, to=link.own)
 
 
-@clause("RESUME-5", "If `resume_pending`, the QP's own RESUME is sent at once to the "
+@clause("RESUME-5", "the QP's own RESUME is sent at once to the "
         "new AV.")
 @clause("STOP-8", "It answers migration packets as the state table says.")
 def it_returns_first(setting):

@@ -7,7 +7,7 @@ from peer import *
 
 IMMEDIATE = 0x11223344
 # wc_flags of ibv_poll_cq()
-WITH_IMM = 2
+WITH_IMM, WITH_INV = 2, 8
 
 
 @clause("RESUME-11", "Both sides continue from the last acknowledged PSN.")
@@ -64,10 +64,10 @@ class Half:
 
     def finish(self):
         link, ident = self.link, self.ident
-        # rxe tells programs of SEND_INV by the kernel's flag, which is another to them: see
-        # that the window is invalid instead.
-        wanted = {"SEND": f"{ident}:0:0:0", "SEND_INV": f"{ident}:0:0:0", "WRITE": ""}.get(
+        wanted = {"SEND": f"{ident}:0:0:0", "WRITE": ""}.get(
             self.op, f"{ident}:0:{WITH_IMM}:{IMMEDIATE:#x}")
+        if self.op == "SEND_INV":
+            wanted = f"{ident}:0:{WITH_INV}:{self.window:#x}"
         found = link.endpoint.poll(ms=2000 if wanted else 0, more=1)["wc"]
         check(found == wanted, f"{self.op}: completion (id:status:flags:value) "
               f"{found or 'none'}, not {wanted or 'none'}")
@@ -202,7 +202,7 @@ def atomics_again(setting):
 @clause("RESUME-11", "Both sides continue from the last acknowledged PSN.")
 def atomic_write_again(setting):
     """Answered again; what was written since is not overwritten. (FLUSH: tests/fixes and
-    tests/grid. rxe takes its headers into the ICRC twice, as no other peer does.)"""
+    tests/grid. rxe takes its headers into the ICRC twice, which docs/limits.md is about.)"""
     link = Link(setting)
     new, newer = bytes(range(1, 9)), bytes(range(11, 19))
     link.endpoint.write(offset=0, data=bytes(8).hex())

@@ -26,6 +26,9 @@ def places_exchanged(setting):
 
 @clause("TOMB-2", "a RESUME with F_SELF also if that QP does not accept it")
 @clause("TOMB-2", "a PROBE or RESUME also if that QP *meets itself* and has sent it.")
+@clause("TOMB-2", "A QP meets itself when its QPN and its `dest_qp_num` are the same number "
+        "and it has come, by a change of address, to the address of its AV: there its "
+        "packets reach itself instead of its partner's tombstone.")
 @clause("TOMB-3", "(adoption), unless that QP meets itself: then it is the partner's")
 @clause("STATE-3", "| PROBE or RESUME of its own, meets itself (TOMB-2) | | | to the "
         "tombstone | | |")
@@ -64,6 +67,22 @@ def executes_nothing_of_itself(setting):
         found = link.endpoint.poll(ms=4000, count=2)["wc"]
         check(found.split(",")[0] == "1:12" and "9:0" not in found,
               f"completions (id:status) {found}")
+    with_limit(link, "resume_limit", 500, act)
+
+
+@clause("RESUME-9", "and RESUME is repeated.")
+@clause("STATE-3", "| RESUME_LIMIT, meets itself | | | ERR if work outstanding, RESUME "
+        "| | |")
+def repeats_to_itself(setting):
+    """Without work: where it was before, we hear it."""
+    link, _ = places_exchanged(setting)
+
+    def act():
+        link.endpoint.resume(new_addr=1)
+        time.sleep(1.5)
+        link.drain(0.02)
+        link.await_(RESUME, flags=F_SELF, to=setting.own)
+        check(link.endpoint.query()["qp_state"] == 3, "an idle QP left RTS")
     with_limit(link, "resume_limit", 500, act)
 
 

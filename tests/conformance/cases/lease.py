@@ -86,6 +86,7 @@ def lease_ends(setting):
 
 
 @clause("STOP-9", "A lease that ends without either resumes the QP in place")
+@clause("TIME-1", "for `TOMBSTONE` and `LEASE_GRACE` none at all")
 def lease_ends_at_once(setting):
     link = Link(setting)
 

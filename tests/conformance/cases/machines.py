@@ -49,10 +49,25 @@ def posted(setting):
             link.silence(0.3, SEND_ONLY)
 
 
+@clause("STATE-4", "What is posted to a Stopped QP is not in the snapshot.")
+def not_in_snapshot(setting):
+    """What was posted before, is."""
+    link = capable(setting)
+    sent(link, 1)
+    link.stop()
+    link.endpoint.post(op="WRITE", id=2)
+    link.accept(link.back())
+    link.await_(SEND_ONLY, psn=link.theirs)
+    link.ack(link.theirs)
+    link.completions(1)
+    link.silence(0.3, WRITE_ONLY)
+    link.theirs = (link.theirs + 1) & 0xffffff
+    link.runs(3)
+
+
 def quickly(link, *opcodes):
     """The PSNs of such packets. They may be too many for scapy."""
-    return [psn for opcode, psn in link.wire.take_headers(0.3 * SLOW)
-            if opcode in opcodes]
+    return [psn for _, psn in link.wire.take_headers(0.3 * SLOW, *opcodes)]
 
 
 def blocked(link, kind):
@@ -271,6 +286,8 @@ def response(setting):
     finish(flows)
 
 
+@clause("STATE-4", "\"MAY –\": may be dropped; the retransmission that follows RESUME asks "
+        "for it again.")
 @clause("STATE-4", "| NAK of a sequence error, RNR NAK | completer | go back, wait | "
         "MAY – | MAY – | – | – |")
 def go_back_while_held(setting):
@@ -312,6 +329,7 @@ FATAL = {NAK_REQUEST: 9, NAK_ACCESS: 10, NAK_OPERATION: 11}
 
 @clause("STATE-4", "| NAK of another error | completer | fail the request | fail it, "
         "MAY – | fail it, MAY – | – | – |")
+@clause("SEC-1", "while in stock RoCE the same guess with another syndrome kills it.")
 def fatal_naks(setting):
     for syndrome, status in FATAL.items():
         def failed(link, found, what):

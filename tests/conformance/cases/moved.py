@@ -8,9 +8,10 @@ from tombstone import f_self, probe, stopped_or_gone
 
 
 @clause("TOMB-4", "A Resuming QP whose address differs from the one in the snapshot "
-        "sends, with every RESUME, a RESUME with F_SELF to the old address, "
-        "DestQP = its own QPN, `src_qpn` = the same.")
-@clause("WIRE-3", "RESUME with F_SELF | own secret | 0 | own | own | own old address")
+        "sends, with every RESUME that it repeats, a RESUME with F_SELF to the old "
+        "address, DestQP = its own QPN, `src_qpn` = the same.")
+@clause("WIRE-3", "| RESUME with F_SELF | own secret | 0 | own | own | own old address |")
+@clause("AUTH-3", "the QP's own old address (F_SELF)")
 @clause("STATE-3", "| RETRY timer | | | RESUME, F_SELF | PAUSE (announcement) | |")
 def tells_old_address(setting):
     with setting.address() as address:
@@ -101,6 +102,7 @@ def live_one_ignores_self(setting):
 @clause("TOMB-5", "With `self_forward`, PROBE and RESUME from any address are "
         "answered MOVED (gid = `self_forward`, echo = their nonce) to the "
         "packet's *source*.")
+@clause("PAUSE-9", "with a `self_forward`: answers MOVED")
 def moved(setting):
     for link, image in stopped_or_gone(setting):
         f_self(link, image, source=setting.other)
@@ -123,6 +125,19 @@ def moved_if_paused(setting):
         link.drain()
         probe(link, echo=image["secret"], flags=F_PAUSED)
         link.expect(MOVED, gid=gid(setting.other), echo=0x55)
+
+
+@clause("RESUME-7", "if it moved, the Stopped QP or tombstone there answers with PAUSE "
+        "(the secret) or MOVED.")
+def after_unverified(setting):
+    """The PROBE that answered its own RESUME, from a partner that is not Paused"""
+    for link, image in stopped_or_gone(setting):
+        probe(link, echo=image["secret"])
+        link.expect(PAUSE, to=setting.own, nonce=image["secret"], echo=0x55)
+        f_self(link, image, source=setting.other)
+        link.drain()
+        probe(link, echo=image["secret"])
+        link.expect(MOVED, to=setting.own, gid=gid(setting.other), echo=0x55)
 
 
 @clause("TOMB-5", "answered MOVED (gid = `self_forward`, echo = their nonce)")
@@ -254,6 +269,7 @@ def stale(setting):
 
 @clause("TOMB-6", "MOVED is accepted iff fresh and its echo matches `challenge`, or "
         "`resume_pending` and its echo matches `secret`.")
+@clause("AUTH-3", "the `forward` (which somebody who knew the nonce named)")
 def wrong_echo(setting):
     link = Link(setting)
     image = link.stop()

@@ -12,6 +12,96 @@ def leave_and_return(link):
     return image, link.back()
 
 
+@clause("VAR-1", "Per QP: | Variable | Initial | Meaning | |---|---|---| "
+        "| `epoch` | 0 | stops of this QP; u32 |")
+@clause("VAR-1", "| `challenge` | random ≠ 0 | what my partner must echo; u64 | "
+        "| `resume_pending` | 0 | my RESUME of this epoch is not answered | "
+        "| `peer_epoch` | 0 | the newest epoch of the partner that I know | "
+        "| `peer_stopped` | 0 | the partner stopped with `peer_epoch` and has not resumed | "
+        "| `peer_secret` | 0 | its secret of `peer_epoch` | "
+        "| `peer_challenge` | 0 | its challenge, 0 unknown | "
+        "| `peer_capable` | 0 | the partner speaks this protocol | "
+        "| `nak_paused` | 0 | held by a NAK_STOPPED, not yet confirmed | "
+        "| `forward` | none | address that a MOVED named | "
+        "| `self_forward` | none | Stopped, tombstone: where I am now (TOMB-4) |")
+def initial(setting):
+    """Of a QP that nobody has told anything"""
+    link = Link(setting)
+    link.send(PROBE, nonce=0x5)
+    packet = link.expect(RUNNING, echo=0x5, epoch=0)
+    check(packet[MIGETH].nonce != 0, "the challenge is 0")
+    link.runs()
+    # What comes from elsewhere is answered at each address that it knows [ACC-4].
+    link.send(RESUME, epoch=1, nonce=0x6, echo=0x7, source=setting.other)
+    link.expect(PROBE, echo=0x6, flags=0, to=link.own)
+    link.silence(0.2)
+    image = link.stop()
+    for name, value in (("epoch", 1), ("challenge", packet[MIGETH].nonce),
+                        ("peer_epoch", 0), ("peer_stopped", 0), ("peer_secret", 0),
+                        ("peer_challenge", 0), ("capable", 0)):
+        check(image[name] == value, f"{name} is {image[name]:#x}, not {value:#x}")
+    link.send(PROBE, nonce=0x8)
+    link.await_(PAUSE, echo=0x8)
+
+
+@clause("VAR-1", "All but `resume_pending`, `nak_paused`, `forward` and `self_forward` are "
+        "part of the snapshot.")
+def what_is_kept(setting):
+    """and what is not"""
+    link = Link(setting)
+    link.stop()
+    link.endpoint.cancel()
+    link.accept(link.await_(RESUME))
+    link.pause()
+    link.send(MOVED, echo=link.its_challenge, gid=gid(setting.other))
+    link.await_(PROBE, to=setting.other)
+    image = link.stop()
+    packet = link.back()
+    again = link.stop()
+    for name in ("secret", "challenge", "peer_epoch", "peer_stopped", "peer_secret",
+                 "peer_challenge", "capable"):
+        check(again[name] == image[name] != 0, f"{name} was {image[name]:#x} and is "
+              f"{again[name]:#x}")
+    check(again["epoch"] == image["epoch"] + 1, "the epoch was not kept")
+    # forward, and self_forward, of which the tombstone is told
+    link.endpoint.leave()
+    link.send(RESUME, flags=F_SELF, src_qpn=link.their_qpn, epoch=3,
+              nonce=link.its_secret, source=setting.other)
+    link.send(PROBE, nonce=0x5)
+    link.await_(MOVED, echo=0x5)
+    link.endpoint.restore()
+    link.drain()
+    link.endpoint.resume()
+    packet = link.await_(RESUME, to=setting.own)
+    link.silence(0.5, RESUME, to=setting.other)
+    link.resume()
+    link.accept(packet)
+    link.stop()
+    link.send(PROBE, nonce=0x6)
+    link.await_(PAUSE, echo=0x6)
+
+
+@clause("VAR-1", "Paused = Running with `peer_stopped` or `nak_paused`.")
+@clause("VAR-1", "All but `resume_pending`, `nak_paused`, `forward` and `self_forward` are "
+        "part of the snapshot.")
+def held_by_nak(setting):
+    """It is no more, when it is restored and its RESUME was answered."""
+    link = Link(setting)
+    link.pause()
+    link.resume()
+    link.endpoint.post(op="SEND", id=1)
+    link.expect(SEND_ONLY, psn=link.theirs)
+    link.ack(link.theirs, syndrome=NAK_STOPPED,
+             msn=link.its_challenge & WIRE["TOKEN_MASK"])
+    link.await_(PROBE, flags=F_PAUSED)
+    link.endpoint.post(op="SEND", id=2)
+    link.silence(0.3, SEND_ONLY)
+    link.stop()
+    link.accept(link.back())
+    for number in (0, 1):
+        link.await_(SEND_ONLY, psn=(link.theirs + number) & 0xffffff)
+
+
 @clause("EPOCH-1", "A QP MUST increase `epoch` by one at each Stop, before it sends "
         "anything as Stopped.")
 def increases(setting):
@@ -61,18 +151,23 @@ def fresh(setting):
     link.runs()
 
 
-@clause("EPOCH-2", "is *fresh* iff its epoch is greater than `peer_epoch` "
-        "(difference modulo 2^32 below 2^31)")
+@clause("EPOCH-2", "A PAUSE, RESUME or MOVED is *fresh* iff its epoch is greater than "
+        "`peer_epoch` (difference modulo 2^32 below 2^31)")
 def wraps(setting):
     link = Link(setting)
     link.learn()
     for old, new, late in ((0, 0x7fffffff, 0x80000001),
                            (0x7fffffff, 0xfffffffe, 0x7ffffffe),
                            (0xfffffffe, 3, 0xfffffffd)):
-        link.send(PAUSE, epoch=late, nonce=0x5, echo=link.its_challenge)
+        for opcode in (PAUSE, RESUME, MOVED):
+            link.send(opcode, epoch=late, nonce=0x5, echo=link.its_challenge,
+                      gid=gid(setting.other if opcode == MOVED else link.own))
         link.silence(0.1)
         link.epoch = new
         link.secret += 1
+        link.send(MOVED, echo=link.its_challenge, gid=gid(setting.other))
+        link.await_(PROBE, to=setting.other, nonce=link.its_challenge)
+        link.drain(0.02)
         link.send(RESUME, nonce=link.secret, echo=link.its_challenge)
         packet = link.receive()
         check(packet is not None and packet[BTH].opcode == RESUME_ACK,

@@ -1,11 +1,17 @@
 """Section 8: without the old host, and stopped again too soon."""
 
+import time
+
 from clauses import clause
 from peer import *
+from states import unanswered
 from tombstone import Life, probe
 
 
-@clause("TOMB-7", "the connection still resumes if the address moves along")
+@clause("TOMB-7", "If the old host dies before the tombstone could speak, the connection "
+        "still resumes if the address moves along")
+@clause("RESUME-7", "If the partner kept its address it answers with a RESUME that echoes "
+        "the challenge")
 def old_host_dead_same_address(setting):
     """Nothing of its Stop reached us: we verify, and it gives our challenge
     back [RESUME-7]."""
@@ -33,7 +39,7 @@ def partner_knows_secret(setting):
 
 
 @clause("TOMB-7", "or if the snapshot holds the partner's current challenge (it was "
-        "given in a RESUME_ACK, or in a PROBE before this Stop).")
+        "given in a RESUME_ACK or RUNNING, or in a PROBE before this Stop).")
 def snapshot_holds_challenge(setting):
     """Of both sides: the endpoint returns what our RESUME_ACK gave it, and
     accepts from elsewhere what its own gave us."""
@@ -75,3 +81,16 @@ def patience(setting):
         link.accept(link.back())
         link.endpoint.post(op="SEND", id=1)
         link.expect(SEND_ONLY, psn=link.theirs)
+
+
+@clause("RESUME-9", "the stock timers decide about its work, and an idle QP is left alone.")
+def unanswered_for_ever(setting):
+    link = unanswered(setting, timeout=14, retry=1)
+    time.sleep(1)
+    check(link.endpoint.query()["qp_state"] == 3, "an idle QP left RTS")
+    link.endpoint.post(op="SEND", id=1)
+    for _ in range(2):
+        link.expect(SEND_ONLY, psn=link.theirs)
+    found = link.endpoint.poll(ms=3000)["wc"]
+    check(found == "1:12", f"completion {found or 'none'}, not retry-exceeded")
+    check(link.endpoint.query()["qp_state"] == 6, "the QP is not in ERR")

@@ -3,7 +3,7 @@
 import time
 
 from clauses import clause
-from pause import intervals, sent, with_limit
+from pause import intervals, nak, sent, with_limit
 from peer import *
 from states import capable
 
@@ -22,8 +22,6 @@ def away(setting, **attributes):
 @clause("RESUME-1", "Every restored RC QP in RTR, RTS or SQD becomes Resuming with "
         "`resume_pending` and sends RESUME, whether its partner is Paused or not.")
 @clause("RESUME-1", "A QP in RTR sends it too, although it may not send requests.")
-@clause("WIRE-3", "RESUME | own secret | PROBE's nonce when it answers one; else "
-        "`peer_challenge`, or 0 | own | own | AV and forward")
 def from_each_state(setting):
     for state in ("RTR", "RTS", "SQD"):
         link = away(setting, state=state)
@@ -72,8 +70,31 @@ def held_while_resuming(setting):
     link.await_(SEND_ONLY, psn=link.theirs)
 
 
-@clause("RESUME-2", "if the address did not change and `peer_capable` is not set, the "
-        "requester runs at once")
+@clause("RESUME-2", "What the partner says after the snapshot, for instance the PROBE that "
+        "answers this Stop, is not in it.")
+def not_in_snapshot(setting):
+    """The restored QP takes its partner for one without the extension."""
+    link = Link(setting)
+    sent(link, 1)
+    link.stop()
+    link.introduce()
+    link.back()
+    link.await_(SEND_ONLY, psn=link.theirs)
+    # In place it is known.
+    link = Link(setting)
+    sent(link, 1)
+    link.stop()
+    link.introduce()
+    link.drain()
+    link.endpoint.cancel()
+    packet = link.await_(RESUME)
+    link.silence(0.3, SEND_ONLY)
+    link.accept(packet)
+    link.await_(SEND_ONLY, psn=link.theirs)
+
+
+@clause("RESUME-2", "Exception: if the address did not change and `peer_capable` is not "
+        "set, the requester runs at once (CAP-4).")
 def stock_partner(setting):
     link = Link(setting)
     sent(link, 1)
@@ -85,7 +106,7 @@ def stock_partner(setting):
     link.expect(SEND_ONLY, psn=link.theirs)
 
 
-@clause("RESUME-3", "`peer_stopped` is set and nonce = `peer_secret`")
+@clause("RESUME-3", "(a) `peer_stopped` is set and nonce = `peer_secret`")
 @clause("RESUME-5", "then send RESUME_ACK (nonce = the new challenge) to the new AV "
         "and run.")
 def verified_by_secret(setting):
@@ -101,7 +122,7 @@ def verified_by_secret(setting):
     link.expect(SEND_ONLY, to=setting.other, psn=link.theirs)
 
 
-@clause("RESUME-3", "echo matches `challenge`")
+@clause("RESUME-3", "or (b) echo matches `challenge`.")
 @clause("RESUME-5", "This happens whether or not the QP was Paused.")
 def verified_by_challenge(setting):
     link = Link(setting)
@@ -143,7 +164,9 @@ def refused(link, **fields):
     link.expect(SEND_ONLY, psn=link.theirs)
 
 
-@clause("RESUME-4", "its `gid` equals the packet's source address")
+@clause("RESUME-4", "A verified RESUME is *applied* iff its `gid` equals the packet's "
+        "source address")
+@clause("RESUME-4", "Otherwise it is dropped.")
 def foreign_gid(setting):
     link = Link(setting)
     link.pause()
@@ -269,7 +292,7 @@ def ends_rnr_wait(setting):
     link.expect(SEND_ONLY, seconds=0.4, psn=link.theirs)
 
 
-@clause("RESUME-5", "If `resume_pending`, the QP's own RESUME is sent at once to the "
+@clause("RESUME-5", "the QP's own RESUME is sent at once to the "
         "new AV.")
 def both_moved(setting):
     link = capable(setting)
@@ -289,8 +312,10 @@ def both_moved(setting):
     link.expect(SEND_ONLY, to=setting.other, psn=link.theirs)
 
 
-@clause("RESUME-6", "RESUME_ACK is sent again with the current challenge, nothing else "
-        "changes.")
+@clause("RESUME-6", "A RESUME that is not fresh but has epoch = `peer_epoch`, nonce = "
+        "`peer_secret`, source = AV and numbers that agree (RESUME-4) is a duplicate: "
+        "RESUME_ACK is sent again with the current challenge, nothing else changes.")
+@clause("EPOCH-2", "section 7 says when a RESUME that is not fresh is acknowledged again.")
 def duplicate(setting):
     link = Link(setting)
     link.pause()
@@ -303,6 +328,71 @@ def duplicate(setting):
                     epoch=link.epoch)
     # A RESUME that is applied makes it send again.
     link.silence(0.3, SEND_ONLY)
+
+
+@clause("RESUME-5", "`peer_epoch` := epoch, `peer_secret` := nonce, `peer_stopped` := "
+        "`nak_paused` := 0")
+@clause("RESUME-5", "renew `challenge`, `peer_capable` := 1;")
+def what_it_knows(setting):
+    """Of a QP that was held by a NAK_STOPPED, and of one that was Paused"""
+    for stops in (False, True):
+        link = Link(setting)
+        old = link.learn()
+        sent(link, 1)
+        nak(link, link.theirs)
+        link.await_(PROBE, flags=F_PAUSED)
+        if stops:
+            link.pause()
+        link.epoch += 5
+        link.secret += 1
+        link.send(RESUME, nonce=link.secret, echo=link.its_challenge)
+        new = link.await_(RESUME_ACK, echo=link.secret)[MIGETH].nonce
+        link.await_(SEND_ONLY, psn=link.theirs)
+        image = link.stop()
+        for name, value in (("peer_epoch", link.epoch), ("peer_secret", link.secret),
+                            ("peer_stopped", 0), ("capable", 1), ("challenge", new)):
+            check(image[name] == value, f"{name} is {image[name]:#x}, not {value:#x}")
+        check(new != old, "the challenge is the old one")
+
+
+@clause("RESUME-5", "`forward` := none")
+def forgets_forward(setting):
+    """Who is there is asked no more, and answered no more [ACC-4]."""
+    link = Link(setting)
+    link.pause()
+    link.send(MOVED, echo=link.its_challenge, gid=gid(setting.other))
+    link.await_(PROBE, to=setting.other)
+    link.resume()
+    link.pause()
+    link.drain()
+    link.silence(1, PROBE, to=setting.other)
+    link.await_(PROBE, to=setting.own, flags=F_PAUSED)
+    link.stop()
+    link.introduce()
+    link.drain()
+    link.send(PROBE, nonce=0x5, source=setting.other)
+    link.silence(0.3, to=setting.other)
+    link.send(PROBE, nonce=0x6)
+    link.await_(PAUSE, echo=0x6)
+
+
+@clause("RESUME-5", "reset route and neighbour caches")
+def another_route(setting):
+    """To an address that no host has, and that has a route of its own, to this host: by
+    the route to the old address nothing would come."""
+    address = "10.79.0.5" if setting.family == 4 else "fd79::5"
+    link = Link(setting)
+    link.endpoint.shell(f"ip route add {address} via {setting.own} dev eth0")
+    try:
+        link.runs(1)
+        link.pause()
+        link.own = address
+        link.resume()
+        link.runs(2)
+        link.request(link.mine)
+        link.await_(ACK, psn=link.mine, to=address)
+    finally:
+        link.endpoint.shell(f"ip route del {address} via {setting.own} dev eth0")
 
 
 @clause("RESUME-6", "Any other that is not fresh is dropped.")
@@ -356,6 +446,31 @@ def answer_from_elsewhere(setting):
     link.expect(SEND_ONLY, psn=link.theirs, to=link.own)
 
 
+@clause("RESUME-8", "If its source is the AV, `resume_pending` := 0, `forward` := none and "
+        "the QP is Running (Paused if `peer_stopped`), with retransmission from the first "
+        "unacknowledged PSN.")
+def answered(setting):
+    for stops in (False, True):
+        link = capable(setting)
+        sent(link, 3)
+        link.ack(link.theirs)
+        link.completions(1)
+        link.stop()
+        packet = link.back()
+        if stops:
+            link.pause()
+        link.accept(packet)
+        if stops:
+            link.silence(0.3, SEND_ONLY)
+            link.resume(rq_psn=(link.theirs + 1) & 0xffffff)
+        for number in (1, 2):
+            link.await_(SEND_ONLY, psn=(link.theirs + number) & 0xffffff)
+        link.drain()
+        link.send(PROBE, nonce=0x5)
+        link.await_(RUNNING, echo=0x5)
+        link.silence(1.2, RESUME)
+
+
 @clause("RESUME-8", "Then `peer_capable` := 1 and `peer_challenge` := nonce.")
 def answer_introduces(setting):
     link = Link(setting)
@@ -405,6 +520,37 @@ def limit_while_paused(setting):
     with_limit(link, "resume_limit", 500 * SLOW, act)
 
 
+@clause("RESUME-5", "If `resume_pending`, RESUME_LIMIT begins anew, and the QP's own RESUME is "
+        "sent at once to the new AV.")
+@clause("STATE-3", "| RESUME fresh, verified | apply, RESUME_ACK | apply, →R, RESUME_ACK | "
+        "apply, RESUME_ACK, own RESUME | TOMB-5 | TOMB-5 |")
+def partner_back_after_limit(setting):
+    """Its limit is over, or did not run while we were Stopped. When we are back, elsewhere, it
+    says where it is until it is heard, and no work goes there before."""
+    for were_stopped in (True, False):
+        link = capable(setting)
+        link.stop()
+
+        def act():
+            link.back()
+            if were_stopped:
+                link.pause()
+            time.sleep(0.5 * SLOW + 0.7)
+            link.drain()
+            link.epoch += not were_stopped
+            link.own = setting.other
+            link.send(RESUME, nonce=link.secret, echo=link.its_challenge)
+            packet = link.await_(RESUME_ACK, echo=link.secret, to=setting.other)
+            link.its_challenge = packet[MIGETH].nonce
+            link.endpoint.post(op="SEND", id=1)
+            for _ in range(3):
+                packet = link.await_(RESUME, nonce=link.its_secret, to=setting.other)
+            link.silence(0.1, SEND_ONLY)
+            link.accept(packet)
+            link.expect(SEND_ONLY, psn=link.theirs, to=setting.other)
+        with_limit(link, "resume_limit", 500 * SLOW, act)
+
+
 @clause("RESUME-10", "The AV changes only by RESUME-5")
 def address_stays(setting):
     link = Link(setting)
@@ -422,6 +568,19 @@ def address_stays(setting):
     link.resume()
     link.endpoint.post(op="SEND", id=1)
     link.expect(SEND_ONLY, to=setting.own, psn=link.theirs)
+
+
+@clause("RESUME-10", "(and by the application's modify).")
+def address_modified(setting):
+    link = Link(setting)
+    link.endpoint.modify(state="RTS", anew=1, **{**link.attributes,
+                                                 "remote": setting.other})
+    link.endpoint.post(op="SEND", id=1)
+    link.expect(SEND_ONLY, to=setting.other, psn=link.theirs)
+    link.ack(link.theirs)
+    link.silence(0.1)
+    link.ack(link.theirs, source=setting.other)
+    link.completions(1)
 
 
 @clause("RESUME-11", "Nothing in this protocol acknowledges a data packet.")

@@ -23,8 +23,9 @@ def attack(link, attacker, epochs=(0, 1, 2, 1000, 0x7fffffff)):
     link.drain(0.1)
 
 
-@clause("SEC-1", "can neither pause, resume nor move a QP, nor make one look "
-        "capable")
+@clause("SEC-1", "An attacker off the path (can send any packet with any source "
+        "address, knows addresses, QPNs, P_Key and even PSNs, sees nothing) can neither "
+        "pause, resume nor move a QP, nor make one look capable")
 def running(setting):
     link = Link(setting)
     attack(link, setting.other)
@@ -234,7 +235,8 @@ def copied(setting):
     link.runs(2)
 
 
-@clause("SEC-7", "its epoch is not fresh from another address")
+@clause("SEC-7", "An image used twice (restored again after the QP went on) is fenced at "
+        "a capable partner: its epoch is not fresh from another address")
 def used_twice_elsewhere(setting):
     """The image's QP was resumed at one address, and is restored again at
     another."""
@@ -297,7 +299,8 @@ class Counted:
         self.before = now
 
 
-@clause("SEC-8", "pauses, RESUMEs applied, QPs that gave up;")
+@clause("SEC-8", "An implementation SHOULD count, where administrators see it and "
+        "applications do not: pauses, RESUMEs applied, QPs that gave up;")
 def counts_migrations(setting):
     link = Link(setting)
     link.drain()
@@ -382,7 +385,8 @@ def counts_contradicted(setting):
     counted.expect(contradicted=1)
 
 
-@clause("SEC-8", "migration packets dropped by ACC-1 or addressed to nobody")
+@clause("SEC-8", "and, each apart, migration packets dropped by ACC-1 or addressed to "
+        "nobody")
 def counts_dropped(setting):
     link = Link(setting)
     link.drain()

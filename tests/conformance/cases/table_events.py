@@ -24,12 +24,14 @@ def stop(setting):
     try:
         link.stop()
     except EndpointError as error:
-        check("ok" not in str(error), "a Stopped context was stopped again")
+        check("a second time" not in str(error), "a Stopped context was stopped again")
+    else:
+        raise Failure("a Stopped context was stopped again")
 
 
 @clause("STATE-3", "| CANCEL | error | error | error | →Z, unless committed | |")
 def cancel(setting):
-    for enter in LIVE:
+    for enter in EACH_LIVE:
         link = enter(setting)
         try:
             link.endpoint.cancel()
@@ -49,7 +51,7 @@ def cancel(setting):
         "Resuming.")
 @clause("STATE-2", "A QP in ERR drops migration packets.")
 def modify_to_error(setting):
-    for enter in LIVE:
+    for enter in EACH_LIVE:
         link = enter(setting)
         link.endpoint.recv(id=9)
         link.endpoint.post(op="SEND", id=1)
@@ -85,12 +87,13 @@ def every_packet(link):
 @clause("STATE-4", "| modify to RESET | all | forget all work | forget all work | forget "
         "all work | refused | |")
 @clause("STATE-2", "Modify to RESET MUST return the QP to Running, stop the timers of "
-        "this protocol and clear every variable of section 3.")
+        "this protocol and clear every variable of section 3 but `epoch` and `secret`; "
+        "`challenge` is renewed.")
 @clause("CAP-1", "It is kept in the snapshot and cleared at RESET.")
 def modify_to_reset(setting):
     for enter in LIVE:
         link = enter(setting)
-        challenge = link.its_challenge
+        challenge, link.old_secret = link.its_challenge, link.its_secret
         link.endpoint.recv(id=9)
         link.endpoint.post(op="SEND", id=8)
         link.endpoint.modify(**{**link.attributes, "state": "RTS", "anew": 1})
@@ -106,6 +109,9 @@ def modify_to_reset(setting):
         link.epoch = 0
         check(link.learn() != challenge, f"{enter.__name__}: the challenge is kept")
         image = link.stop()
+        stops = 1 + (enter is resuming)
+        check(image["epoch"] == stops and image["secret"] != link.old_secret,
+              f"{enter.__name__}: epoch {image['epoch']}, not {stops}, or the old secret")
         for name in ("capable", "peer_stopped", "peer_epoch", "peer_secret",
                      "peer_challenge"):
             check(image[name] == 0, f"{enter.__name__}: {name} is kept")
@@ -115,7 +121,7 @@ def modify_to_reset(setting):
 
 @clause("STATE-3", "| destroy | stock | stock | stock | →T | |")
 def destroy(setting):
-    for enter in (*LIVE, stopped):
+    for enter in (*EACH_LIVE, stopped):
         link = enter(setting)
         link.endpoint.destroy(qp=link.index)
         link.drain()
@@ -129,7 +135,10 @@ def destroy(setting):
             link.silence(0.5)
 
 
-@clause("STATE-3", "| PROBE timer | | PROBE | PROBE if `peer_stopped` | | |")
+@clause("STATE-3", "| PROBE timer | | PROBE | with RESUME, if `peer_stopped` or "
+        "`nak_paused` | | |")
+@clause("PAUSE-6", "A Resuming QP whose partner is Stopped, too, sends it with each RESUME that it "
+        "repeats.")
 def probe_timer(setting):
     """Resuming, while its partner is Stopped, too, and while it is not"""
     link = paused(setting)
@@ -140,22 +149,37 @@ def probe_timer(setting):
     link.await_(PROBE, flags=F_PAUSED, echo=link.secret)
     link.await_(RESUME)
     resuming(setting).silence(1, PROBE)
+    link = unanswered(setting)
+    link.silence(0.5, PROBE)
+    link.pause()
+    link.drain()
+    link.await_(PROBE, flags=F_PAUSED, echo=link.secret)
 
 
 @clause("STATE-3", "| PAUSE_LIMIT | | ERR if work outstanding | the same if "
         "`peer_stopped` | | |")
 def pause_limit(setting):
-    def act():
+    def paused_and_resuming():
         link = paused(setting)
         link.stop()
         link.back()
+        return link
+
+    def paused_and_unanswered():
+        link = unanswered(setting)
+        link.pause()
+        return link
+
+    def act(enter):
+        link = enter()
         time.sleep(0.6)
         check(link.endpoint.query()["qp_state"] == 3, "an idle QP left RTS")
         link.endpoint.post(op="SEND", id=1)
         done = link.endpoint.poll(ms=4000)["wc"]
         check(done == "1:12", f"completion {done or 'none'}, not retry-exceeded")
         check(link.endpoint.query()["qp_state"] == 6, "the QP is not in ERR")
-    with_limit(capable(setting), "pause_limit", 500, act)
+    for enter in (paused_and_resuming, paused_and_unanswered):
+        with_limit(capable(setting), "pause_limit", 500, lambda: act(enter))
 
 
 @clause("STATE-1", "An implementation MUST NOT show these states in any verb, event or "

@@ -78,6 +78,7 @@ def answers(setting):
 
 
 @clause("TOMB-1", "`rq_psn`, `sq_psn`.")
+@clause("WIRE-3", "a tombstone those saved).")
 def holds_numbers(setting):
     """Those of a QP that has sent and received"""
     link = Link(setting)
@@ -200,15 +201,44 @@ def not_if_restored(setting):
     link.silence(0.2)
 
 
-@clause("TOMB-3", "when a QP with this QPN and this destination QPN goes live on the "
-        "device (adoption)")
-def another_connection(setting):
-    """A QP with that number, and another partner"""
+def beside_another(setting):
+    """A tombstone that answers, beside a live QP with its number and another partner"""
     link, image = leave(setting)
     link.endpoint.edit(dest=link.qpn ^ 1)
     link.endpoint.restore()
     link.endpoint.resume()
     link.drain(0.3)
+    probe(link)
+    link.expect(PAUSE, flags=F_TOMBSTONE, nonce=image["secret"], echo=0x55)
+    return link
+
+
+@clause("TOMB-3", "when a QP with this QPN and this destination QPN goes live on the "
+        "device (adoption)")
+def another_connection(setting):
+    """A QP with that number, and another partner"""
+    beside_another(setting)
+
+
+@clause("TOMB-2", "A request goes to a tombstone only if no QP with that QPN exists on the "
+        "device")
+def request_to_qp(setting):
+    """One that is not yet live is silent, and one with another partner executes it: to
+    the data path, it is its partner's."""
+    link, image = leave(setting, introduced=True)
+    link.request(link.mine)
+    link.expect_nak(link.mine)
+    link.endpoint.edit(dest=link.qpn ^ 1)
+    link.endpoint.restore()
+    link.drain()
+    link.request(link.mine)
+    link.silence(0.3)
+    link.endpoint.resume()
+    link.endpoint.recv(id=9)
+    link.drain(0.3)
+    link.request(link.mine)
+    link.completions(9)
+    link.silence(0.2, ACK)
     probe(link)
     link.expect(PAUSE, flags=F_TOMBSTONE, nonce=image["secret"], echo=0x55)
 
@@ -304,6 +334,44 @@ def ends_with_adoption(setting):
     link.endpoint.destroy(qp=link.index)
     link.drain()
     nobody_answers(link)
+
+
+@clause("TIME-1", "0 = no limit, for `TOMBSTONE` and `LEASE_GRACE` none at all)")
+def ends_at_once(setting):
+    with Life(setting, 0):
+        link, _ = leave(setting)
+        nobody_answers(link)
+
+
+@clause("TOMB-3", "when another tombstone with this QPN is made;")
+def another_tombstone(setting):
+    """Of a QP with that number, and another partner"""
+    link = beside_another(setting)
+    link.stop()
+    link.endpoint.leave()
+    link.drain()
+    nobody_answers(link)
+    link.qpn ^= 1
+    probe(link)
+    link.await_(PAUSE, flags=F_TOMBSTONE, echo=0x55)
+
+
+@clause("TOMB-3", "with the device.")
+def ends_with_device(setting):
+    """Another one of that name comes."""
+    link, _ = leave(setting)
+    probe(link)
+    link.expect(PAUSE, flags=F_TOMBSTONE)
+    setting.close()
+    endpoint = Endpoint(setting.control)
+    endpoint.shell("rdma link delete rxe0 && rdma link add rxe0 type rxe netdev eth0")
+    endpoint.close()
+    link.drain()
+    nobody_answers(link)
+    # It works.
+    link = Link(setting)
+    probe(link)
+    link.expect(RUNNING, echo=0x55)
 
 
 @clause("TOMB-3", "Without its GID it is mute.")

@@ -60,6 +60,43 @@ def layout(link, packet, opcode, qpn=None, **wanted):
     return got
 
 
+def below(packet):
+    """Traffic class, hop limit and UDP source port"""
+    data = bytes(packet.original)
+    if data[12:14] == b"\x08\x00":
+        return data[15], data[22], data[34:36]
+    return int.from_bytes(data[14:16], "big") >> 4 & 0xff, data[21], data[54:56]
+
+
+@clause("WIRE-1", "Traffic class, hop limit and UDP source port are those of the QP's data "
+        "packets.")
+def as_data(setting):
+    """Of the QP, of what is left of it, and of what is restored from it"""
+    link = Link(setting, tclass=0x48)
+    link.endpoint.post(op="SEND", id=1)
+    wanted = below(link.expect(SEND_ONLY, psn=link.theirs))
+    check(wanted[0] == 0x48, f"data packets have {wanted}")
+
+    def same(packet):
+        check(below(packet) == wanted, f"{describe(packet)} has {below(packet)}, data "
+              f"packets {wanted}")
+
+    link.send(PROBE, nonce=0x5)
+    same(link.await_(RUNNING, echo=0x5))
+    link.stop()
+    same(link.await_(PAUSE))
+    link.endpoint.leave()
+    link.drain()
+    link.send(PROBE, nonce=0x6)
+    same(link.await_(PAUSE, echo=0x6))
+    link.endpoint.restore()
+    link.endpoint.resume()
+    packet = link.await_(RESUME)
+    same(packet)
+    link.accept(packet)
+    same(link.await_(SEND_ONLY, psn=link.theirs))
+
+
 def moved(link, source=None):
     """It learns from itself that it lives there."""
     link.send(RESUME, source=source or link.setting.other, nonce=link.its_secret,
@@ -67,6 +104,8 @@ def moved(link, source=None):
     time.sleep(0.05)
 
 
+@clause("WIRE-3", "ICRC is computed as for any RoCE v2 packet, over 56 bytes of MIGETH.")
+@clause("WIRE-3", "`version` is 1.")
 @clause("WIRE-3", "All fields are big-endian.")
 @clause("WIRE-1", "The packets carry no payload and have BTH.PadCnt = 0, SE = 0, "
         "AckReq = 0, TVer = 0, BTH.DestQP = the receiver's QPN, P_Key = that of "
@@ -77,8 +116,8 @@ def running_sends(setting):
     numbers = {"sq_psn": link.theirs, "rq_psn": link.mine}
     link.learn()
     link.send(PROBE, nonce=0x1122334455667788)
-    layout(link, link.expect(RUNNING, to=link.own), RUNNING, nonce=0, epoch=0,
-           echo=0x1122334455667788, **numbers)
+    layout(link, link.expect(RUNNING, to=link.own), RUNNING, nonce=link.its_challenge,
+           epoch=0, echo=0x1122334455667788, **numbers)
     link.send(PAUSE, epoch=1, nonce=0xa1b2c3d4e5f60718, echo=0x1)
     packet = link.expect(PROBE, to=link.own)
     layout(link, packet, PROBE, nonce=link.its_challenge,
@@ -112,7 +151,9 @@ def paused_sends(setting):
 
 @clause("WIRE-3", "`sq_psn` is the first unacknowledged PSN of the sender's send "
         "queue and `rq_psn` the next PSN it expects, at the moment of sending")
-@clause("WIRE-3", "An IPv4 address is written into `gid` as `::ffff:a.b.c.d`")
+@clause("WIRE-3", "An IPv4 address is written into `gid` as `::ffff:a.b.c.d`, as RoCE v2 "
+        "GIDs are.")
+@clause("WIRE-1", "PSN = `sq_psn` (informative).")
 def stopped_sends(setting):
     """PAUSE and MOVED of a Stopped QP and of its tombstone; BTH.PSN = sq_psn"""
     link = Link(setting)
@@ -145,6 +186,8 @@ def stopped_sends(setting):
            nonce=link.its_secret, echo=link.challenge, **numbers)
 
 
+@clause("WIRE-3", "| MOVED | 0 | nonce of the PROBE or RESUME answered | own | forward "
+        "address | source of that packet |")
 @clause("WIRE-3", "F_TOMBSTONE (0x02) in a PAUSE that the QP itself is gone")
 def moved_of_stopped(setting):
     moved_sends(setting, False)
@@ -170,6 +213,96 @@ def moved_sends(setting, gone):
         packet = link.expect(MOVED, to=source)
         layout(link, packet, MOVED, nonce=0, echo=0x1234, epoch=1,
                gid=gid(setting.other))
+
+
+def told_of_forward(link, opcode, echo):
+    """A MOVED says that we are at our second address, too: it asks or tells there."""
+    link.send(MOVED, epoch=link.epoch + 1, echo=echo, gid=gid(link.setting.other))
+    return link.await_(opcode, to=link.setting.other)
+
+
+@clause("WIRE-3", "| PAUSE | own secret | PROBE's nonce when it answers one; else "
+        "`peer_challenge`, or 0 | own | own | AV (and forward); an answer: the source |")
+def row_of_pause(setting):
+    link = Link(setting)
+    link.stop()
+    layout(link, link.expect(PAUSE, to=link.own), PAUSE, nonce=link.its_secret, echo=0,
+           epoch=1)
+    link.endpoint.cancel()
+    link.accept(link.await_(RESUME))
+    told_of_forward(link, PROBE, link.learn())
+    link.drain(0.05)
+    link.stop()
+    wanted = {"nonce": link.its_secret, "epoch": 2}
+    for address in (link.own, setting.other):
+        layout(link, link.await_(PAUSE, to=address), PAUSE, echo=link.challenge, **wanted)
+    for gone in (False, True):
+        if gone:
+            link.endpoint.leave()
+        for source in (link.own, setting.other):
+            link.drain(0.05)
+            link.send(PROBE, nonce=0x77, source=source)
+            layout(link, link.await_(PAUSE, echo=0x77, to=source), PAUSE,
+                   flags=F_TOMBSTONE if gone else 0, **wanted)
+        link.introduce()
+
+
+@clause("WIRE-3", "| PROBE | own challenge | nonce of the PAUSE or RESUME that caused it; "
+        "else `peer_secret` if the peer is Stopped, else 0 | own | own | AV and forward; an "
+        "answer: see ACC-4 |")
+def row_of_probe(setting):
+    link = Link(setting)
+    wanted = {"nonce": link.learn(), "epoch": 0}
+    for opcode in (PAUSE, RESUME):
+        link.send(opcode, epoch=1, nonce=opcode, echo=0x1)
+        layout(link, link.await_(PROBE, echo=opcode, to=link.own), PROBE, **wanted)
+    link.endpoint.ask()
+    layout(link, link.await_(PROBE, to=link.own), PROBE, echo=0, **wanted)
+    layout(link, told_of_forward(link, PROBE, link.its_challenge), PROBE, echo=0, **wanted)
+    link.drain(0.05)
+    link.endpoint.ask()
+    for address in (link.own, setting.other):
+        layout(link, link.await_(PROBE, to=address), PROBE, echo=0, **wanted)
+    link.pause()
+    link.drain(0.02)
+    for address in (link.own, setting.other):
+        layout(link, link.await_(PROBE, to=address), PROBE, echo=link.secret,
+               flags=F_PAUSED, **wanted)
+
+
+@clause("WIRE-3", "| RESUME | own secret | PROBE's nonce when it answers one; else "
+        "`peer_challenge`, or 0 | own | own | AV and forward; an answer: the source |")
+def row_of_resume(setting):
+    link = Link(setting)
+    link.stop()
+    packet = link.back()
+    layout(link, packet, RESUME, nonce=link.its_secret, echo=0, epoch=1)
+    link.compare(packet, link.own, {})
+    link.accept(packet)
+    link.stop()
+    link.back()
+    wanted = {"nonce": link.its_secret, "epoch": 2}
+    layout(link, told_of_forward(link, RESUME, link.its_secret), RESUME,
+           echo=link.challenge, **wanted)
+    for address in (link.own, setting.other):
+        layout(link, link.await_(RESUME, echo=link.challenge, to=address), RESUME, **wanted)
+        link.send(PROBE, nonce=0x77, source=address)
+        layout(link, link.await_(RESUME, echo=0x77, to=address), RESUME, **wanted)
+
+
+@clause("WIRE-3", "| RESUME_ACK | own challenge, already renewed | RESUME's nonce | RESUME's "
+        "| own | source of the RESUME |")
+def row_of_resume_ack(setting):
+    link = Link(setting)
+    for address in (setting.own, setting.other):
+        old = link.learn(address)
+        link.epoch += 3
+        link.secret += 1
+        link.send(RESUME, nonce=link.secret, echo=old, source=setting.other)
+        got = layout(link, link.await_(RESUME_ACK, to=setting.other), RESUME_ACK,
+                     echo=link.secret, epoch=link.epoch)
+        check(got["nonce"] == link.learn(setting.other) != old,
+              "not the new challenge")
 
 
 @clause("WIRE-3", "a repeated RESUME carries current numbers")
@@ -312,7 +445,9 @@ def reserved(setting):
     link.await_(SEND_ONLY, psn=link.theirs)
 
 
-@clause("WIRE-2", "`token` is the low 24 bits of the receiver's challenge")
+@clause("WIRE-2", "Syndrome 0x65 is NAK code 5")
+@clause("WIRE-2", "`token` is the low 24 bits of the receiver's challenge "
+        "(`MIGROS_TOKEN_MASK`).")
 @clause("WIRE-2", "BTH.PSN is the PSN of the request that it answers.")
 def nak_stopped(setting):
     link = Link(setting)

@@ -117,6 +117,8 @@ struct rxe_mig_rate {
  * @dead: QP is being destroyed, no more work
  * @nak: the completer saw NAK_STOPPED and swapped the send function
  * @want_probe: the completer saw one that it did not believe
+ * @want_pause: Stopped, and the responder saw a request of a partner that may
+ *	not know
  * @work: timer and deferred work of this QP
  */
 struct rxe_mig_qp {
@@ -145,6 +147,7 @@ struct rxe_mig_qp {
 	bool			dead;
 	bool			nak;
 	bool			want_probe;
+	bool			want_pause;
 	struct delayed_work	work;
 };
 
@@ -235,6 +238,13 @@ static inline bool rxe_mig_restored(const struct rxe_mig_qp *mig)
 	return mig->qp->elem.mig_phase != RXE_MIG_LIVE;
 }
 
+/* it understands NAK_STOPPED, and will believe ours [CAP-1, CAP-2] */
+static inline bool rxe_mig_knows_peer(const struct rxe_mig_proto *proto)
+{
+	return proto->flags & RXE_MIG_PROTO_PEER_CAPABLE &&
+	       proto->peer_challenge;
+}
+
 /* a nonce is never 0, which means "none" [AUTH-1] */
 static inline u64 rxe_mig_nonce(void)
 {
@@ -275,6 +285,7 @@ int rxe_mig_paused_send(struct rxe_qp *qp);
 /* rxe_mig_proto.c */
 void rxe_mig_work(struct work_struct *work);
 void rxe_mig_kick(struct rxe_mig_qp *mig, unsigned int delay_ms);
+void rxe_mig_ask(struct rxe_qp *qp);
 void rxe_mig_announce(struct rxe_mig_qp *mig);
 void rxe_mig_go_live(struct rxe_mig_qp *mig);
 void rxe_mig_rx_work(struct work_struct *work);
@@ -298,7 +309,7 @@ bool rxe_mig_gid_present(struct rxe_dev *rxe, const union ib_gid *gid,
 /* rxe_mig_tomb.c */
 void rxe_mig_tomb_create(struct rxe_mig_qp *mig);
 void rxe_mig_tomb_end(struct rxe_mig_qp *mig);
-void rxe_mig_send_stopped(struct rxe_dev *rxe, const struct rxe_mig_path *path,
+bool rxe_mig_send_stopped(struct rxe_dev *rxe, const struct rxe_mig_path *path,
 			  const struct rxe_mig_proto *proto, u32 qpn, u32 psn,
 			  u32 msn, unsigned long stopped_at, u32 rnr_retry);
 bool rxe_mig_tomb_rcv(struct rxe_mig_dev *dev, struct rxe_mig_pkt *p);

@@ -131,10 +131,12 @@ static int adopt_qp(struct rxe_dev *rxe, struct rxe_qp *qp,
 static void unhook_qp(struct rxe_dev *rxe, struct rxe_qp *qp)
 {
 	struct rxe_mig_dev *dev = rxe->mig;
-	struct rxe_mig_qp *mig = READ_ONCE(qp->mig);
+	struct rxe_mig_qp *mig;
 
-	if (!mig)
-		return;
+	/* Who finds the QP from here on, and would make it one, must see that
+	 * it is dead: nobody would wait for the work that is queued then.
+	 */
+	mig = rxe_mig_get(qp, GFP_KERNEL | __GFP_NOFAIL);
 	mutex_lock(&dev->ctx_lock);
 	rxe_mig_ctx_del_qp(mig);
 	mutex_unlock(&dev->ctx_lock);

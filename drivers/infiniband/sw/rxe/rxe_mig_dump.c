@@ -762,6 +762,13 @@ static int check_obj(const struct rxe_mig_obj *o, void *arg)
 	return err;
 }
 
+static int ask_partner(const struct rxe_mig_obj *o, void *arg)
+{
+	if (o->type == RXE_MIG_REC_QP)
+		rxe_mig_ask(to_rqp(o->obj));
+	return 0;
+}
+
 /* ---- stop, resume in place ---- */
 
 static int stop_all(struct rxe_mig_dev *dev, struct rxe_mig_ctx *ctx,
@@ -1033,14 +1040,15 @@ static int dump_locked(struct rxe_mig_dev *dev, struct ib_ucontext *uc,
 /**
  * rxe_mig_dump - check a context, or stop it and take a snapshot
  * @uc: the context
- * @flags: RXE_MIG_DUMP_CHECK
+ * @flags: RXE_MIG_DUMP_*
  * @len: bytes of the snapshot
  * @count: records in it
  * @fd: snapshot file, not with RXE_MIG_DUMP_CHECK
  * @why: on -EOPNOTSUPP and -EBUSY, which object and why
  *
- * A check is for a context that runs, and does not disturb it.  A dump is for
- * one whose process has been frozen.
+ * A check is for a context that runs, and does not disturb it: what it may ask
+ * partners, applications do not notice.  A dump is for a context whose process
+ * has been frozen.
  *
  * Return: 0 or a negative errno; on error nothing is stopped.
  */
@@ -1067,6 +1075,8 @@ int rxe_mig_dump(struct ib_ucontext *uc, u32 flags, u64 *len, u32 *count,
 		mutex_unlock(&dev->ctx_lock);
 		if (!err)
 			err = rxe_mig_survey(uc, check_obj, &s);
+		if (!err && flags & RXE_MIG_DUMP_ASK)
+			rxe_mig_survey(uc, ask_partner, NULL);
 		*len = s.len;
 		*count = s.count;
 		return err;

@@ -47,11 +47,12 @@ static int UVERBS_HANDLER(RXE_MIG_METHOD_DUMP)(struct uverbs_attr_bundle *attrs)
 	if (IS_ERR(uc))
 		return PTR_ERR(uc);
 	err = uverbs_get_flags32(&flags, attrs, RXE_MIG_ATTR_DUMP_FLAGS,
-				 RXE_MIG_DUMP_CHECK);
+				 RXE_MIG_DUMP_CHECK | RXE_MIG_DUMP_ASK);
 	if (err)
 		return err;
 	if (!(flags & RXE_MIG_DUMP_CHECK) &&
-	    !uverbs_attr_is_valid(attrs, RXE_MIG_ATTR_DUMP_FD))
+	    (flags & RXE_MIG_DUMP_ASK ||
+	     !uverbs_attr_is_valid(attrs, RXE_MIG_ATTR_DUMP_FD)))
 		return -EINVAL;
 
 	err = rxe_mig_dump(uc, flags, &len, &count, &fd, &why);

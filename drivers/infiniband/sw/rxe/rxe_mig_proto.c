@@ -172,20 +172,27 @@ static void send_moved(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
  * @msn: MSN of the Stopped QP
  * @stopped_at: jiffies of the stop
  * @rnr_retry: its own, taken as a guess of the partner's
+ *
+ * Return: true if PAUSE has to be sent, too, because the partner may have lost
+ * each one before.
  */
-void rxe_mig_send_stopped(struct rxe_dev *rxe, const struct rxe_mig_path *path,
+bool rxe_mig_send_stopped(struct rxe_dev *rxe, const struct rxe_mig_path *path,
 			  const struct rxe_mig_proto *proto, u32 qpn, u32 psn,
 			  u32 msn, unsigned long stopped_at, u32 rnr_retry)
 {
-	if (proto->flags & RXE_MIG_PROTO_PEER_CAPABLE && proto->peer_challenge)
+	if (rxe_mig_knows_peer(proto)) {
 		rxe_mig_send_nak(rxe, path, MIGROS_SYN_NAK_STOPPED,
 				 proto->peer_challenge & MIGROS_TOKEN_MASK,
 				 qpn, psn);
-	else if (rnr_retry &&
-		 time_after(jiffies, stopped_at +
-				     msecs_to_jiffies(MIGROS_CAP_WAIT_MS)))
+		return false;
+	}
+	if (!time_after(jiffies, stopped_at +
+				 msecs_to_jiffies(MIGROS_CAP_WAIT_MS)))
+		return false;
+	if (rnr_retry)
 		rxe_mig_send_nak(rxe, path, AETH_RNR_NAK | IB_RNR_TIMER_655_36,
 				 msn, qpn, psn);
+	return true;
 }
 
 /**
@@ -202,9 +209,12 @@ void rxe_mig_answer_request(struct rxe_qp *qp, u32 psn)
 	if (!mig || rxe_mig_restored(mig) || psn_compare(psn, qp->resp.psn) > 0)
 		return;
 	rxe_mig_path_of(qp, &path);
-	rxe_mig_send_stopped(to_rdev(qp->ibqp.device), &path, &mig->proto,
-			     qp->attr.dest_qp_num, psn, qp->resp.msn,
-			     mig->stopped_at, qp->attr.rnr_retry);
+	if (rxe_mig_send_stopped(to_rdev(qp->ibqp.device), &path, &mig->proto,
+				 qp->attr.dest_qp_num, psn, qp->resp.msn,
+				 mig->stopped_at, qp->attr.rnr_retry)) {
+		mig->want_pause = true;
+		rxe_mig_kick(mig, 0);
+	}
 }
 
 /* ---- states and timers ---- */
@@ -302,6 +312,29 @@ static void settle(struct rxe_mig_qp *mig, bool restart)
 }
 
 /**
+ * rxe_mig_ask - does the partner speak this protocol? [CAP-6]
+ * @qp: a QP
+ *
+ * One PROBE, if that is not known.  The answer brings what a NAK_STOPPED needs.
+ * Process context, without the QP mutex.
+ */
+void rxe_mig_ask(struct rxe_qp *qp)
+{
+	struct rxe_mig_qp *mig;
+
+	if (!connected(qp))
+		return;
+	mig = rxe_mig_get(qp, GFP_KERNEL);
+	if (!mig)
+		return;	/* it is asked when it is told of the Stop */
+	rxe_mig_qp_lock(qp);
+	if (!mig->dead && connected(qp) && mig->state == RXE_MIG_RUNNING &&
+	    !rxe_mig_knows_peer(&mig->proto))
+		send_probe(mig);
+	rxe_mig_qp_unlock(qp);
+}
+
+/**
  * rxe_mig_announce - tell the partner of a Stopped QP [STOP-7]
  * @mig: its migration state
  */
@@ -314,6 +347,14 @@ void rxe_mig_announce(struct rxe_mig_qp *mig)
 	rxe_mig_kick(mig, 0);
 }
 
+/* RESUME is repeated from now on, until RESUME_LIMIT [RESUME-1, RESUME-9] */
+static void begin_resume(struct rxe_mig_qp *mig)
+{
+	mig->resume_over = false;
+	mig->interval = MIGROS_RETRY_MIN_MS;
+	set_deadline(mig, rxe_mig_resume_limit_ms);
+}
+
 /**
  * rxe_mig_go_live - end of Stopped: RESUME if there is a partner [RESUME-1]
  * @mig: migration state of a Stopped QP
@@ -323,14 +364,12 @@ void rxe_mig_go_live(struct rxe_mig_qp *mig)
 	struct rxe_mig_path path;
 
 	mig->qp->elem.mig_phase = RXE_MIG_LIVE;
-	mig->resume_over = false;
 	mig->resume_pending = connected(mig->qp);
 	if (mig->resume_pending) {
 		rxe_mig_path_of(mig->qp, &path);
 		mig->moved = memcmp(&path.sgid, &mig->old_gid,
 				    sizeof(path.sgid));
-		mig->interval = MIGROS_RETRY_MIN_MS;
-		set_deadline(mig, rxe_mig_resume_limit_ms);
+		begin_resume(mig);
 	}
 	settle(mig, true);
 	if (mig->resume_pending)
@@ -358,6 +397,18 @@ void rxe_mig_forget_peer(struct rxe_mig_qp *mig)
 		settle(mig, true);
 }
 
+/* Until it is heard or over; then to whoever still asks [STOP-7, CAP-2] */
+static void announce(struct rxe_mig_qp *mig)
+{
+	bool over = rxe_mig_restored(mig) || expired(mig);
+
+	if (!over || mig->want_pause)
+		send_pause(mig);
+	mig->want_pause = false;
+	if (!over)
+		next_interval(mig, MIGROS_RETRY_MAX_MS);
+}
+
 static void tick(struct rxe_mig_qp *mig)
 {
 	struct rxe_mig_path path;
@@ -373,12 +424,8 @@ static void tick(struct rxe_mig_qp *mig)
 		return;
 	}
 
-	/* an announcement, if it is not over */
 	if (mig->state == RXE_MIG_STOPPED) {
-		if (!rxe_mig_restored(mig) && !expired(mig)) {
-			send_pause(mig);
-			next_interval(mig, MIGROS_RETRY_MAX_MS);
-		}
+		announce(mig);
 		return;
 	}
 
@@ -520,8 +567,8 @@ static void on_probe(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 			send_op(mig, MIGROS_OP_RESUME, 0, &p->saddr,
 				mig->proto.secret, nonce, mig->proto.epoch);
 		else if (!mig->resume_pending && from_peer(mig, p))
-			send_op(mig, MIGROS_OP_RUNNING, 0, &p->saddr, 0, nonce,
-				mig->proto.epoch);
+			send_op(mig, MIGROS_OP_RUNNING, 0, &p->saddr,
+				mig->proto.challenge, nonce, mig->proto.epoch);
 		return;
 	}
 
@@ -547,6 +594,10 @@ static void on_running(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 		count(mig, RXE_MIG_CNT_REFUSED);
 		return;
 	}
+	mig->proto.flags |= RXE_MIG_PROTO_PEER_CAPABLE;
+	/* one that is known is newer, or this answers a later question */
+	if (!mig->proto.peer_challenge)
+		mig->proto.peer_challenge = be64_to_cpu(p->eth.nonce);
 	mig->nak_paused = false;
 	settle(mig, false);
 }
@@ -613,6 +664,9 @@ static void apply_resume(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 	mig->nak_paused = false;
 	mig->nak = false;
 	mig->has_forward = false;
+	/* the partner waits for it, and could not answer before */
+	if (mig->resume_pending)
+		begin_resume(mig);
 	count(mig, RXE_MIG_CNT_RESUMES);
 	settle(mig, true);
 	ack_resume(mig, p);
@@ -648,7 +702,9 @@ static void on_resume(struct rxe_mig_qp *mig, const struct rxe_mig_pkt *p)
 		if (mig->has_self_forward)
 			send_moved(mig, p);
 		else if (peer)
-			send_pause(mig);
+			send_op(mig, MIGROS_OP_PAUSE, 0, &p->saddr,
+				mig->proto.secret, mig->proto.peer_challenge,
+				mig->proto.epoch);
 		return;
 	}
 	if (!fresh(mig, p)) {

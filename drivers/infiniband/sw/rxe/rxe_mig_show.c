@@ -124,7 +124,10 @@ static int put_details(struct sk_buff *msg, struct rxe_mig_qp *mig)
 				      state_names[mig->state]) ||
 	    rdma_nl_put_driver_u32(msg, "mig_epoch", mig->proto.epoch) ||
 	    rdma_nl_put_driver_u32(msg, "mig_peer_epoch",
-				   mig->proto.peer_epoch))
+				   mig->proto.peer_epoch) ||
+	    rdma_nl_put_driver_u32(msg, "mig_peer_capable",
+				   !!(mig->proto.flags &
+				      RXE_MIG_PROTO_PEER_CAPABLE)))
 		return -EMSGSIZE;
 	if (mig->state == RXE_MIG_STOPPED &&
 	    rdma_nl_put_driver_u32(msg, "mig_stopped_ms",

@@ -134,10 +134,11 @@ static void tomb_request(struct rxe_mig_dev *dev, struct rxe_mig_tomb *t,
 {
 	/* both addresses, as rxe checks them for a QP */
 	if (peer && !memcmp(&t->path.sgid, &p->daddr, sizeof(p->daddr)) &&
-	    psn_compare(p->psn, t->rq_psn) <= 0)
-		rxe_mig_send_stopped(dev->rxe, &t->path, &t->proto, t->dest_qpn,
-				     p->psn, t->msn, t->stopped_at,
-				     t->rnr_retry);
+	    psn_compare(p->psn, t->rq_psn) <= 0 &&
+	    rxe_mig_send_stopped(dev->rxe, &t->path, &t->proto, t->dest_qpn,
+				 p->psn, t->msn, t->stopped_at, t->rnr_retry))
+		tomb_send(dev, t, MIGROS_OP_PAUSE, &p->saddr, t->proto.secret,
+			  t->proto.peer_challenge);
 }
 
 /* [PAUSE-9] */

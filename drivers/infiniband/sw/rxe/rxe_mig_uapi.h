@@ -47,6 +47,7 @@ enum rxe_mig_dump_attrs {
 };
 
 #define RXE_MIG_DUMP_CHECK	0x1	/* stop nothing, only check and size */
+#define RXE_MIG_DUMP_ASK	0x2	/* with CHECK: PROBE partners not known yet */
 
 /*
  * CANCEL: every Stopped QP of the context resumes where it is.  No attributes.
