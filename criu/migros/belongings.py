@@ -2,6 +2,7 @@
 
 import address
 import device
+import journal
 
 
 def _devices(record):
@@ -14,6 +15,19 @@ def leave(record):
         device.leave(each)
     for each in record.addresses:
         address.leave(each)
+
+
+def stay_away():
+    """A boot gives a host all addresses that it is configured to have, those of containers
+    that have left, too: until the migration is forgotten they are elsewhere. What was taken
+    from it, and how it gets that back"""
+    last = {each: record for record in journal.records() for each in record.addresses}
+    for each, record in last.items():
+        if record.role == "source" and record.state in ("handed", "done") and \
+                address.here(each):
+            address.leave(each)
+            yield f"address {each}: container {record.container} has left with it, so it was " \
+                  f"removed here; 'migros forget {record.id}' lets this host have it"
 
 
 def arrive(record):

@@ -4,23 +4,15 @@ import os
 
 import address
 import device
+import fits
 import inventory
 import journal
 import supervisor
 import thishost
 from findings import NO, Finding, examine
 from journal import Failure
+from process import Process
 from runtimes import runtime, that_knows
-
-
-def _tree(pid):
-    """A process and its descendants, none if it has ended"""
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-            return [pid, *(each for child in file.read().split()
-                           for each in _tree(int(child)))]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
 
 
 def wanted(kind, fields):
@@ -57,9 +49,22 @@ def _holder(container):
 
 def _there(kind, known, peer):
     """What the other host says"""
-    peer.agree()
-    reply = peer.call("examine", "-", **wanted(kind, known))
+    try:
+        peer.agree()
+        reply = peer.call("examine", "-", **wanted(kind, known))
+    except Failure as error:
+        name = f"host {peer.name}"
+        return [Finding(name, NO, str(error).removeprefix(f"{name}: "))]
     return [Finding(**{**each, "host": peer.name}) for each in reply["findings"]]
+
+
+def _process(options, connect):
+    """Of one without a runtime, and of its descendants"""
+    kind = Process(int(options.container))
+    found = inventory.look(kind.pids, options.new_ip)
+    if options.host:
+        found += _there(kind, fields(kind, options), connect(options.host))
+    return found
 
 
 def check(options, connect):
@@ -69,12 +74,7 @@ def check(options, connect):
     if name is None:
         return found
     if name.isdigit():
-        if options.host:
-            raise Failure(f"process {name}: migros moves containers; criu moves a process", 2)
-        pids = _tree(int(name))
-        if not pids:
-            raise Failure(f"process {name}: there is none")
-        return found + inventory.look(pids)
+        return found + _process(options, connect)
     journal.check_name(name)
     try:
         kind = runtime(options.runtime) if options.runtime else that_knows(name)
@@ -84,7 +84,8 @@ def check(options, connect):
                                 str(error).removeprefix(f"container {name}: "))]
     found.append(examine(f"container {known['container']}", _holder, known["container"]))
     found.append(examine("supervisor", supervisor.look, known.get("restart", ""), known["pid"]))
-    found += inventory.look(kind.processes(known["cgroups"]))
+    found.append(fits.room(known))
+    found += inventory.look(kind.processes(known["cgroups"]), known["new_ip"])
     if options.host:
         found += _there(kind, known, connect(options.host))
     return found

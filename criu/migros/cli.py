@@ -6,6 +6,7 @@ import signal
 import sys
 
 import admit as admission
+import belongings
 import check as checks
 import connections
 import destination
@@ -115,6 +116,11 @@ def devices(options):
         device.delete(options.name)
     elif options.act == "up":
         errors = device.up()
+        try:
+            for each in belongings.stay_away():
+                source.tell(f": {each}")
+        except (Failure, OSError) as error:
+            errors.append(str(error))
         if errors:
             raise Failure("\nmigros: ".join(errors))
     elif options.json:
@@ -136,6 +142,14 @@ def agent(options):
     return hosts.answer(lambda: destination.act(options.verb, options.ident))
 
 
+def seconds(text):
+    """As an argument: more than none, and an end"""
+    value = float(text)
+    if not 0 < value <= 1e6:
+        raise ValueError
+    return value
+
+
 def parse(words):
     parser = argparse.ArgumentParser(prog="migros", description=__doc__, epilog=EPILOG)
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -143,8 +157,8 @@ def parse(words):
     def remote(sub):
         sub.add_argument("--rsh", metavar="COMMAND", help="instead of ssh")
         sub.add_argument("--remote", metavar="PATH", help="of migros at the other host")
-        sub.add_argument("--timeout", metavar="SECONDS", type=float, default=60,
-                         help="how long to ask for the end of the restore (60)")
+        sub.add_argument("--timeout", metavar="SECONDS", type=seconds, default=120,
+                         help="how long the checkpoint, and the restore, may take (120)")
 
     def move(sub):
         sub.add_argument("--runtime", choices=list(RUNTIMES),
@@ -221,7 +235,8 @@ def parse(words):
     act.add_argument("name")
     act = acts.add_parser("list", help="all, and who has them open")
     act.add_argument("--json", action="store_true")
-    acts.add_parser("up", help="make what there was before a boot")
+    acts.add_parser("up", help="after a boot: make them again, and "
+                    "give up the addresses of containers that have left")
     sub.set_defaults(run=devices)
 
     sub = verbs.add_parser("admit", help="for runtimes: may a container be created here?")
@@ -239,10 +254,10 @@ def main():
     try:
         return options.run(options) or 0
     except Failure as error:
-        print(f"migros: {error}", file=sys.stderr)
+        source.tell(f": {error}")
         return error.status
     except OSError as error:
-        print(f"migros: {error}", file=sys.stderr)
+        source.tell(f": {error}")
         return 1
     except KeyboardInterrupt:
         return source.INTERRUPTED

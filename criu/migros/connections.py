@@ -1,5 +1,6 @@
 """Connections of this host and what holds them."""
 
+import capability
 import rdma
 
 
@@ -18,7 +19,8 @@ def connections(every):
               "pid": entry.get("pid"), "command": entry.get("comm", ""),
               "state": entry.get("drv_mig_state", "running"),
               "seconds": _seconds(entry), "stops": entry.get("drv_mig_epoch", 0),
-              "partner_stops": entry.get("drv_mig_peer_epoch", 0)}
+              "partner_stops": entry.get("drv_mig_peer_epoch", 0),
+              "partner_capable": capability.knows(entry)}
              for entry in rdma.resources("qp") if entry["type"] == "RC"]
     return [each for each in found if every or each["state"] != "running"]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -9,7 +10,8 @@ import time
 from pathlib import Path
 
 import journal
-from journal import Failure
+import overdue
+from journal import DOUBT, Failure
 
 STATE = "rdma-state.img"
 
@@ -56,7 +58,10 @@ class Checkpoint:
         runtime while criu is at work."""
         return self.ended
 
-    def wait(self):
+    def wait(self, limit):
+        """For the end of both; after so many seconds they are killed."""
+        if not select.select([self.ended], [], [], limit)[0]:
+            overdue.kill(lambda: overdue.holding(self.ended))
         os.read(self.ended, 1)
         self.process.wait()
 
@@ -72,7 +77,9 @@ class Runtime:
     guard(record), unguard(record)
                           whoever creates the container from now on has to ask admit.py
     checkpoint(record)    begin
-    restore(record)       whether the runtime says that it went well
+    restore(record, limit)
+                          whether the runtime says that it went well; refused if it has not
+                          begun to use the images after so many seconds
     """
 
     # criu's images are all that is carried, so they can be carried while it waits.
@@ -100,23 +107,47 @@ class Runtime:
         """It runs elsewhere."""
 
     def discard(self, record):
-        """The container runs, and the runtime's own images of it are nobody's."""
+        """The container runs, and its images are nobody's, nor those of the runtime."""
+        record.drop_images()
 
     def begin(self, record, *command):
         return Checkpoint(command, record.work / "runtime.log")
 
+    def settings(self, record):
+        """What a restore has in its environment, whoever runs criu"""
+        return {overdue.MARK: record.id, **settings(record)}
+
     def environment(self, record):
         """Of a restore"""
-        return {**os.environ, **settings(record)}
+        return {**os.environ, **self.settings(record)}
 
-    def run(self, record, *command):
+    def run(self, record, limit, *command):
         """For a restore: it outlives us and holds the lock, too. Whether it went well"""
         with open(record.work / "runtime.log", "wb") as log:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False,
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=self.environment(record), start_new_session=True,
                 pass_fds=[journal.held.fileno()])
-        return done.returncode == 0
+        try:
+            return process.wait(limit) == 0
+        except subprocess.TimeoutExpired:
+            self._overdue(record, limit)
+        return process.wait() == 0
+
+    def _overdue(self, record, limit):
+        """A restore that takes too long ends, unless it uses the images: partners may be
+        ahead of them then, and it is the only one that can go on."""
+        def find():
+            return overdue.restoring(record.id)
+
+        # Or it might begin to, after the look.
+        overdue.freeze(find)
+        if self.word(record) != "complete":
+            overdue.thaw(find)
+            return
+        overdue.kill(find)
+        raise Failure(f"it had not come to its end after {limit:g} s (--timeout); see "
+                      f"{record.work}")
 
     def complain(self, record, name):
         """What criu said first about a failure, or the runtime last if criu did not
@@ -152,7 +183,7 @@ class Runtime:
 
     def memory(self, cgroups):
         """Bytes that its processes have of it"""
-        return sum(_resident(pid) for pid in self.processes(cgroups))
+        return sum(resident(pid) for pid in self.processes(cgroups))
 
     def lives(self, record):
         """Whether a restore has come to its end: the tasks of one that has not live, too."""
@@ -163,7 +194,10 @@ class Runtime:
 
     def tidy(self, record):
         """Remove what is left of a container that shall not run here: dead ones,
-        tasks of a restore that was not finished, mounts of criu."""
+        tasks of a restore that was not finished, mounts of criu and runc."""
+        # Else runc does not forget a container of which it was killed in a restore.
+        names = (record.container, record.fields.get("cid"))
+        _unmount(lambda path: path.name == "criu-root" and path.parent.name in names)
         self.forget(record)
         for _ in range(50):
             pids = self.processes(record.cgroups)
@@ -177,13 +211,19 @@ class Runtime:
             time.sleep(0.1)
         else:
             raise Failure(f"container {record.container}: process {pids[0]} of it "
-                          "does not die; see 'dmesg'", 4)
-        with open("/proc/self/mounts", encoding="utf-8") as file:
-            mounts = [line.split()[1] for line in file]
-        for mount in sorted(mounts, reverse=True):
-            if os.path.basename(mount).startswith(".criu.cgyard.") and \
-                    mount.startswith((f"{record.dir}/", f"{self.log(record, '')}/")):
-                subprocess.run(["umount", "-l", mount], check=False)
+                          "does not die; see 'dmesg'", DOUBT)
+        ours = (record.dir, self.log(record, ""))
+        _unmount(lambda path: path.name.startswith(".criu.cgyard.") and
+                 any(path.is_relative_to(each) for each in ours))
+
+
+def _unmount(condition):
+    """Those whose path fulfils it"""
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        mounts = [line.split()[1] for line in file]
+    for mount in sorted(mounts, reverse=True):
+        if condition(Path(mount)):
+            subprocess.run(["umount", "-l", mount], check=False)
 
 
 def replace(path, text):
@@ -197,7 +237,8 @@ def replace(path, text):
     journal.sync(path.parent)
 
 
-def _resident(pid):
+def resident(pid):
+    """Bytes of memory that a process has"""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except OSError:

@@ -7,18 +7,21 @@ import sys
 
 import belongings
 import check
-import driver
 import fits
 import journal
 import places
 import thishost
 from hosts import VERSION, Refused, request
-from journal import Failure
+from journal import DOUBT, Failure
 from runtimes import runtime
 
 
 def hello(_, __):
     return {"version": VERSION}
+
+
+def _findings(wanted):
+    return thishost.findings() + fits.findings(runtime(wanted["runtime"]), wanted)
 
 
 def expect(ident, wanted):
@@ -34,8 +37,7 @@ def expect(ident, wanted):
         elif other and (other.id != ident or other.state == "granted"):
             raise Failure(f"container {container}: migration {other.id} has not ended "
                           f"here; 'migros recover {other.id}' there")
-        driver.check()
-        check.refuse(fits.findings(kind, wanted))
+        check.refuse(_findings(wanted))
         journal.create(ident, state="expected", role="destination",
                        **{**wanted, "made": places.made(wanted)},
                        rdma=places.chosen(wanted), **kind.expected(wanted))
@@ -44,8 +46,7 @@ def expect(ident, wanted):
 
 def examine(_, wanted):
     """The same question before a migration, with all answers"""
-    found = thishost.findings() + fits.findings(runtime(wanted["runtime"]), wanted)
-    return {"findings": [each._asdict() for each in found]}
+    return {"findings": [each._asdict() for each in _findings(wanted)]}
 
 
 def receive(ident, _):
@@ -88,7 +89,7 @@ def _empty(record):
     record.images.mkdir(mode=0o700)
 
 
-def restore(ident, _):
+def restore(ident, wanted):
     """The container is ours now: let it run, or give it back."""
     record = journal.load(ident)
     with journal.lock(record.container):
@@ -104,11 +105,12 @@ def restore(ident, _):
             # Whoever gave it to us has seen that all its processes are dead.
             runtime(record.runtime).believe(record)
             record.set("granted")
-        return settle(record)
+        return settle(record, wanted["timeout"])
 
 
-def settle(record):
-    """Finish a restore that is ours (its container is locked)."""
+def settle(record, limit):
+    """Finish a restore that is ours (its container is locked); it has so many seconds
+    until it uses the images."""
     kind = runtime(record.runtime)
     if not kind.lives(record):
         kind.tidy(record)
@@ -117,8 +119,10 @@ def settle(record):
         try:
             belongings.arrive(record)
             kind.guard(record)
-            kind.restore(record)
+            kind.restore(record, limit)
         except (Failure, OSError) as error:
+            if getattr(error, "status", 1) == DOUBT:
+                raise
             reason = str(error)
         if not kind.lives(record):
             reason = reason or kind.complain(record, "restore.log")
@@ -164,7 +168,8 @@ def take_back(ident, _):
                 _undoubted(kind, record)
                 give_back(record, "returned")
                 return {"state": record.state}
-            record.set("running")
+            # It lives, so nothing is restored.
+            settle(record, None)
         if record.state == "running":
             raise Refused(f"container {record.container}: it runs there",
                           {"state": "running"})

@@ -45,9 +45,12 @@ def load(name):
                       "wrote it, remove what was changed") from None
 
 
+def _names():
+    return [name for name in sorted(os.listdir(DIR)) if "." not in name] if DIR.exists() else []
+
+
 def devices():
-    return [load(name) for name in sorted(os.listdir(DIR)) if "." not in name] \
-        if DIR.exists() else []
+    return [load(name) for name in _names()]
 
 
 def _name(name):
@@ -186,9 +189,9 @@ def leave(device):
 def up():
     """All, as far as possible; what failed"""
     errors = []
-    for each in devices():
+    for each in _names():
         try:
-            make(each)
+            make(load(each))
         except (Failure, OSError) as error:
             errors.append(str(error))
     return errors

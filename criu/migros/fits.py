@@ -1,6 +1,7 @@
 """Whether this host can take a container of another, as far as can be known before that is
 stopped."""
 
+import re
 from pathlib import Path
 
 import journal
@@ -10,6 +11,7 @@ import rdma
 import thishost
 from findings import MIND, NO, Finding, Mind, examine
 from journal import Failure
+from process import Process
 
 # What rxe leaves for headers in the MTU of a network device
 HEADERS = 80
@@ -31,6 +33,20 @@ def _enough(has, wanted):
     if free < need:
         raise Failure(f"{free} MiB are free, the container has about {need}; make room")
     return f"{free} MiB are free for {need}"
+
+
+def room(wanted):
+    """For images, on either host"""
+    return examine(str(journal.DIR), _enough, thishost.room, wanted)
+
+
+def _kernel(theirs, ours):
+    one, other = (tuple(map(int, re.findall("[0-9]+", each["kernel"])[:3]))
+                  for each in (theirs, ours))
+    if other < one:
+        raise Mind(f"{ours['kernel']} here, {theirs['kernel']} there: what a program uses of "
+                   "that may be missing here")
+    return ours["kernel"]
 
 
 def _processor(theirs, ours):
@@ -82,6 +98,15 @@ def _taken(device, kind, numbers, wanted):
     return f"{len(wanted)} {kind.upper()}s, their numbers are free"
 
 
+def _by_runtime(kind, wanted, ours):
+    """What only a container has"""
+    if kind.NAME == Process.NAME:
+        return []
+    return [examine(f"container {wanted['container']}", _name, kind, wanted),
+            examine(kind.NAME, _needs, kind, wanted),
+            examine(kind.NAME, _versions, wanted["has"]["facts"], ours, "runtime")]
+
+
 def _mtu(net, wanted):
     here = int(Path(f"/sys/class/net/{net}/mtu").read_text("ascii"))
     best = max((each for each in (256, 512, 1024, 2048, 4096) if each <= here - HEADERS),
@@ -121,18 +146,17 @@ def findings(kind, wanted):
     theirs, ours = has["facts"], thishost.facts(kind)
     others = [each for each in has["partners"] if each not in places.moving(wanted)]
     return [
-        examine(f"container {wanted['container']}", _name, kind, wanted),
-        examine(kind.NAME, _needs, kind, wanted),
+        *_by_runtime(kind, wanted, ours),
         *places.findings(wanted),
-        examine(str(journal.DIR), _enough, thishost.room, wanted),
+        room(wanted),
         examine("memory", _enough, thishost.memory, wanted),
+        examine("kernel", _kernel, theirs, ours),
         examine("processor", _processor, theirs, ours),
         examine("clock", _clock, theirs, ours),
         examine("criu", _versions, theirs, ours, "criu"),
         examine("snapshots", _format, theirs, ours, "snapshots", "rdma_rxe and libibverbs",
                 "; only a device of rdma_rxe can tell"),
         examine("images", _format, theirs, ours, "images", "criu with its plugin"),
-        examine(kind.NAME, _versions, theirs, ours, "runtime"),
         examine("AppArmor profile", _profile, has),
         *_on_device(wanted, has),
         *partners.findings(others, has, wanted["new_ip"])]

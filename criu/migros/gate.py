@@ -64,9 +64,12 @@ class Gate:
         self.listener.listen(1)
         self.line = None
 
-    def asked(self, checkpoint):
-        """Wait for criu to ask; False if the checkpoint comes to its end instead."""
-        ready, _, _ = select.select([self.listener, checkpoint], [], [])
+    def asked(self, checkpoint, limit=None):
+        """Wait for criu to ask; False if the checkpoint comes to its end instead, None if
+        neither happens for so many seconds."""
+        ready, _, _ = select.select([self.listener, checkpoint], [], [], limit)
+        if not ready:
+            return None
         if self.listener not in ready:
             return False
         self.line, _ = self.listener.accept()

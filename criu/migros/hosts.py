@@ -14,7 +14,7 @@ import sys
 from journal import Failure
 from gate import RUN
 
-VERSION = 4
+VERSION = 6
 
 
 class Lost(Failure):
@@ -32,7 +32,7 @@ class Refused(Failure):
 def ssh():
     """The options share one connection, and notice when it is dead."""
     return (f"ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=3 "
-            f"-o ServerAliveCountMax=3 -o ControlMaster=auto -o ControlPersist=60 "
+            f"-o ServerAliveCountMax=6 -o ControlMaster=auto -o ControlPersist=60 "
             f"-o ControlPath={RUN}/ssh-%C")
 
 
@@ -50,12 +50,15 @@ class Peer:
                 f'if [ "$(id -u)" = 0 ]; then {self.remote} {line}; '
                 f"else sudo -n {self.remote} {line}; fi"]
 
-    def call(self, verb, ident, **request):
-        """The reply of "migros agent VERB ID"."""
+    def call(self, verb, ident, wait=None, **request):
+        """The reply of "migros agent VERB ID", which has so many seconds for it."""
         os.makedirs(RUN, mode=0o700, exist_ok=True)
-        done = subprocess.run(self._command("agent", verb, ident),
-                              input=json.dumps(request).encode(), check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            done = subprocess.run(self._command("agent", verb, ident), timeout=wait,
+                                  input=json.dumps(request).encode(), check=False,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        except subprocess.TimeoutExpired:
+            raise Lost(f"host {self.name}: no answer for {wait:g} s", 3) from None
         return self._reply(done.stdout, done.stderr)
 
     def agree(self):

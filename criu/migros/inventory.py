@@ -5,6 +5,7 @@ import os
 import resource
 from pathlib import Path
 
+import capability
 import objects
 import partners
 import rdma
@@ -47,8 +48,17 @@ def _memlock(pid):
     return f"{pinned} bytes are registered"
 
 
-def look(pids):
-    """Findings: each thing of these processes"""
+def _objects(contexts):
+    try:
+        lib = objects.library()
+    except Mind as error:
+        return [Finding("RDMA objects", MIND, str(error))]
+    return [examine(str(each), objects.look, lib, each) for each in contexts]
+
+
+def look(pids, told=False):
+    """Findings: each thing of these processes, and of their partners; told: whether those have
+    to be told of another address"""
     found = [each for each in (examine(f"process {pid}", function, pid)
                                for pid in pids for function in (_here, _memlock))
              if each.state == NO]
@@ -61,10 +71,8 @@ def look(pids):
     if not contexts:
         found.append(Finding("RDMA", NO, "the processes use none; move them without migros"))
     try:
-        lib = objects.library()
-        found += [examine(str(each), objects.look, lib, each) for each in contexts]
-    except Mind as error:
-        found.append(Finding("RDMA objects", MIND, str(error)))
+        found += _objects(contexts)
+        found += capability.findings(contexts, pids, told)
     finally:
         for each in contexts:
             os.close(each.handle)

@@ -14,6 +14,7 @@ States at the source            at the destination
   rolled-back
 """
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -30,6 +31,11 @@ ENDED = {"done", "rolled-back", "running", "returned", "dropped"}
 held = None
 # Room that is given up when the disk is full, so that a decision can be written.
 RESERVE = 1 << 16
+
+
+# Exit statuses after a failure: nothing is lost, and somebody has to decide.
+UNFINISHED = 3
+DOUBT = 4
 
 
 class Failure(Exception):
@@ -101,6 +107,12 @@ class Record:
             (self.dir / "reserve").unlink(missing_ok=True)
             self._write(text)
         self.fields = fields
+
+    def drop_images(self):
+        """They are nobody's any more, and have memory and nonces of the container."""
+        for path in self.images.iterdir():
+            if not path.is_dir():
+                path.unlink()
 
     def _write(self, text):
         new = self.dir / "record.new"
@@ -181,8 +193,9 @@ def lock(container):
         handle.close()
         raise Failure(f"container {container}: {holder or 'somebody'} is moving it; "
                       "wait for that") from None
-    handle.truncate(0)
-    handle.write(f"process {os.getpid()}")
-    handle.flush()
+    # On a full disk others are not told who it is.
+    with contextlib.suppress(OSError):
+        os.ftruncate(handle.fileno(), 0)
+        os.write(handle.fileno(), f"process {os.getpid()}".encode())
     held = handle
     return handle

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import admit
 import journal
-from container import Runtime, ask, replace, settings, word
+from container import Runtime, ask, replace, word
 from journal import Failure
 
 # The one directory that podman has by default
@@ -47,6 +47,10 @@ class Podman(Runtime):
         if found["HostConfig"]["AutoRemove"]:
             raise Failure(f"container {container}: it was started with --rm, so podman "
                           "might remove its only copy; start it without")
+        oci = os.path.basename(found.get("OCIRuntime") or "runc")
+        if oci != "runc":
+            raise Failure(f"container {container}: podman runs it with {oci}, of which criu "
+                          "would not ask before it kills; start it with '--runtime runc'")
         if found.get("Pod"):
             raise Failure(f"container {container}: it is in a pod, which podman cannot "
                           "restore elsewhere; start it without")
@@ -119,25 +123,24 @@ class Podman(Runtime):
             "--file-locks", "--compress", "none", "--export", record.images / ARCHIVE,
             record.cid)
 
-    def restore(self, record):
+    def restore(self, record, limit):
         # conmon would hold our lock as long as the container lives. The flag is for
         # admit.py.
         command = ["python3", "-c", APART, "podman",
                    f"--runtime-flag=log={record.work}/oci.log", "container", "restore",
                    "--keep", "--tcp-established", "--file-locks"]
         if self.imports(record):
-            return self.run(record, *command, "--import", record.images / ARCHIVE)
-        return self.run(record, *command, record.cid)
+            return self.run(record, limit, *command, "--import", record.images / ARCHIVE)
+        return self.run(record, limit, *command, record.cid)
 
     def environment(self, record):
         """conmon, which runs runc, gets what podman's configuration has for it."""
         found = super().environment(record)
-        told = [f"{name}={value}" for name, value in settings(record).items()]
-        if told:
-            place = record.work / "containers.conf"
-            place.write_text("[engine]\nconmon_env_vars = [" + "".join(
-                f"{json.dumps(each)}, " for each in told) + "{append = true}]\n", "utf-8")
-            found["CONTAINERS_CONF_OVERRIDE"] = str(place)
+        place = record.work / "containers.conf"
+        place.write_text("[engine]\nconmon_env_vars = [" + "".join(
+            f"{json.dumps(f'{name}={value}')}, "
+            for name, value in self.settings(record).items()) + "{append = true}]\n", "utf-8")
+        found["CONTAINERS_CONF_OVERRIDE"] = str(place)
         return found
 
     def forget(self, record):
@@ -154,6 +157,7 @@ class Podman(Runtime):
         _remove(record)
 
     def discard(self, record):
+        super().discard(record)
         shutil.rmtree(self.images(record), ignore_errors=True)
 
     def guard(self, record):

@@ -6,7 +6,7 @@ import journal
 import destination
 import source
 from hosts import Lost, Refused
-from journal import Failure
+from journal import UNFINISHED, Failure
 from runtimes import runtime
 
 
@@ -81,20 +81,20 @@ def _finish(record, options, connect, peer):
     kind = runtime(record.runtime)
     if record.state == "committed" and kind.word(record) != "complete":
         # A restore here has begun, and who ordered it has died.
-        source.restore_here(record)
+        source.restore_here(record, options.timeout)
         source.say(record, f"{record.container} runs here again")
         return
     if options.back or options.to:
         _take_back(record, connect(record.peer))
         if options.back:
-            source.restore_here(record)
+            source.restore_here(record, options.timeout)
             source.say(record, f"{record.container} runs here again")
             return
         record.set("committed", peer=options.to)
         source.announce(record, peer)
         source.send(record, peer)
     elif record.state == "committed" and not kind.WHOLE:
-        source.carry(record, peer)
+        source.carry(record, peer, options.timeout)
     source.hand_over(record, peer, options.timeout)
 
 
@@ -113,7 +113,7 @@ def _take_back(record, peer):
         if record.state == "committed":
             return
         raise Failure(f"{error}. It may run there, so it cannot be restored elsewhere "
-                      "before that host answers", source.UNFINISHED) from None
+                      "before that host answers", UNFINISHED) from None
     if record.state == "handed":
         record.set("committed")
 
@@ -125,8 +125,11 @@ def _destination(record, options):
                           "recover' there. If that host is dead for ever and its disk "
                           "is lost: --source-is-gone")
         if record.state == "expected":
-            raise Failure(f"migration {record.id}: its images have never come")
+            # It has died with the source, or runs there.
+            destination.give_back(record, "dropped", "its images have never come")
+            source.say(record, f"{record.reason}; it has ended")
+            return
         runtime(record.runtime).believe(record)
         record.set("granted")
-    destination.settle(record)
+    destination.settle(record, options.timeout)
     source.say(record, f"{record.container} runs here")

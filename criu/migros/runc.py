@@ -42,9 +42,9 @@ class Runc(Runtime):
             record, "runc", "checkpoint", "--image-path", record.images, "--work-path",
             record.work, "--tcp-established", "--file-locks", record.container)
 
-    def restore(self, record):
+    def restore(self, record, limit):
         return self.run(
-            record, "runc", "restore", "-d", "-b", record.bundle, "--image-path",
+            record, limit, "runc", "restore", "-d", "-b", record.bundle, "--image-path",
             record.images, "--work-path", record.work, "--tcp-established",
             "--file-locks", record.container)
 

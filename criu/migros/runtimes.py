@@ -4,13 +4,14 @@ import shutil
 
 import podman
 import runc
+from process import Process
 from journal import Failure
 
 RUNTIMES = {"runc": runc.Runc, "podman": podman.Podman}
 
 
 def runtime(name):
-    return RUNTIMES[name]()
+    return {**RUNTIMES, Process.NAME: Process}[name]()
 
 
 def that_knows(container):

@@ -14,26 +14,34 @@ import time
 
 import belongings
 import check
-import driver
+import fits
 import gate
 import inventory
 import journal
+import thishost
 from hosts import Lost, Refused
-from journal import Failure
+from journal import DOUBT, UNFINISHED, Failure
 from runtimes import runtime, that_knows
 
-# After a failure: nothing is lost, and somebody has to decide.
-UNFINISHED = 3
-DOUBT = 4
 INTERRUPTED = 130
+# Seconds for which a destination that does not answer is asked again, at most; those that it
+# has for all of a restore that is not the runtime's
+ASKS = 60
+BESIDE = 60
 
 
 class Interrupted(Failure):
     """SIGINT, SIGTERM or SIGHUP before the container was given up"""
 
 
+def tell(text):
+    """Whoever has asked may be gone, with the terminal: that is no reason to stop."""
+    with contextlib.suppress(OSError):
+        print(f"migros{text}", file=sys.stderr, flush=True)
+
+
 def say(record, text):
-    print(f"migros {record.id}: {text}", file=sys.stderr, flush=True)
+    tell(f" {record.id}: {text}")
 
 
 class Signals:
@@ -55,10 +63,7 @@ def migrate(options, peer):
     signals = Signals()
     journal.check_name(options.container)
     kind = runtime(options.runtime) if options.runtime else that_knows(options.container)
-    if not gate.installed():
-        raise Failure(f"{gate.CONF}: criu would kill the container without asking; add "
-                      f"the line 'action-script {gate.HOOK}'")
-    driver.check()
+    check.refuse(thishost.findings())
     # podman takes an ID, too.
     container = kind.inspect(options.container)["container"]
     with journal.lock(container):
@@ -68,18 +73,27 @@ def migrate(options, peer):
                           f"{other.peer} has not ended ({other.state}); "
                           f"'migros recover {other.id}'")
         fields = check.fields(kind, options)
-        check.refuse(inventory.look(kind.processes(fields["cgroups"])))
-        peer.agree()
-        record = journal.create(state="begun", role="source", peer=peer.name, **fields)
+        check.refuse([fits.room(fields)])
+        check.refuse(inventory.look(kind.processes(fields["cgroups"]), fields["new_ip"]))
         try:
+            peer.agree()
+        except Lost as error:
+            # There is nothing yet to be finished.
+            raise Failure(str(error)) from None
+        record = None
+        try:
+            record = journal.create(state="begun", role="source", peer=peer.name, **fields)
             say(record, f"{record.container} goes to {peer.name}")
             announce(record, peer)
-            _stop(record, kind, peer, signals)
+            _stop(record, kind, peer, signals, options.timeout)
         except (Failure, OSError) as error:
+            signals.armed = False
+            if not record:
+                raise
             raise roll_back(record, kind, peer, error) from None
         with unfinished(record):
             if not kind.WHOLE:
-                carry(record, peer)
+                carry(record, peer, options.timeout)
             hand_over(record, peer, options.timeout)
 
 
@@ -112,16 +126,27 @@ def send(record, peer):
         raise Failure(f"host {peer.name}: it has {size} bytes of other images")
 
 
-def _stop(record, kind, peer, signals):
+def _stop(record, kind, peer, signals, limit):
     """From a container that runs to images that are its only copy."""
     door = gate.Gate(record.pid)
     child = reason = None
+    late = False
+
+    def asked():
+        nonlocal late
+        answer = door.asked(child, limit)
+        late = answer is None
+        if late:
+            raise Failure(f"container {record.container}: checkpoint: it had not come to its "
+                          f"end after {limit:g} s (--timeout); see {record.work}")
+        return answer
+
     try:
         record.set("stopping")
         kind.guard(record)
         say(record, "checkpoint")
         child = kind.checkpoint(record)
-        if not door.asked(child):
+        if not asked():
             raise Failure(f"container {record.container}: checkpoint: "
                           + kind.complain(record, "dump.log"))
         if kind.word(record) != "stopped":
@@ -134,9 +159,11 @@ def _stop(record, kind, peer, signals):
         record.set("committing")
         door.go()
         # criu 4.1.1 reads its file twice for a runtime, and runs what is in it twice.
-        while door.asked(child):
+        while asked():
             door.go()
     except BaseException as error:
+        # The next one would leave the door shut.
+        signals.armed = False
         door.shut(error)
         if record.state != "committing":
             raise
@@ -144,7 +171,7 @@ def _stop(record, kind, peer, signals):
         reason = error
     finally:
         if child:
-            child.wait()
+            child.wait(0 if late else limit)
         door.open()
     if not given_up(record, kind):
         raise reason or Failure(f"container {record.container}: checkpoint: "
@@ -196,7 +223,7 @@ def roll_back(record, kind, peer, error):
                    INTERRUPTED if isinstance(error, Interrupted) else 1)
 
 
-def carry(record, peer):
+def carry(record, peer, limit):
     """The images, of which this host has the only copy: if they cannot be sent, it comes
     back."""
     try:
@@ -207,24 +234,25 @@ def carry(record, peer):
         except Failure:
             # As in roll_back
             pass
-        raise come_back(record, error) from None
+        raise come_back(record, error, limit) from None
 
 
-def hand_over(record, peer, timeout=60):
-    """Give the image to the destination, which has a copy of it."""
+def hand_over(record, peer, limit):
+    """Give the image to the destination, which has a copy of it, and so many seconds for
+    its restore."""
     belongings.leave(record)
     if record.state != "handed":
         record.set("handed")
     say(record, "restore")
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + min(limit, ASKS)
     while True:
         try:
-            peer.call("restore", record.id)
+            peer.call("restore", record.id, wait=limit + BESIDE, timeout=limit)
             break
         except Refused as error:
             state = error.reply.get("state")
             if state in ("returned", "dropped"):
-                raise come_back(record, error) from None
+                raise come_back(record, error, limit) from None
             if state == "doubt":
                 raise Failure(str(error), DOUBT) from None
             reason = error
@@ -245,30 +273,36 @@ def done(record):
         runtime(record.runtime).has_left(record)
     except Failure as error:
         say(record, str(error))
-    # The image is nobody's any more.
-    for path in [*record.images.iterdir(), *record.work.iterdir()]:
+    record.drop_images()
+    for path in record.work.iterdir():
         if not path.is_dir():
             path.unlink()
     say(record, f"{record.container} runs at {record.peer}")
 
 
-def come_back(record, error):
+def come_back(record, error, limit):
     """The destination cannot restore it, and has said that it never will."""
     record.set("committed", reason=str(error))
     say(record, f"{error}; restore here")
-    restore_here(record)
+    restore_here(record, limit)
     return Failure(f"{error}\nmigros {record.id}: {record.container} runs here again")
 
 
-def restore_here(record):
+def restore_here(record, limit):
     kind = runtime(record.runtime)
     if not kind.lives(record):
         kind.tidy(record)
         _undoubted(kind, record)
         belongings.arrive(record)
-        kind.restore(record)
+        reason = None
+        try:
+            kind.restore(record, limit)
+        except Failure as error:
+            if error.status == DOUBT:
+                raise
+            reason = str(error)
         if not kind.lives(record):
-            reason = kind.complain(record, "restore.log")
+            reason = reason or kind.complain(record, "restore.log")
             kind.tidy(record)
             _undoubted(kind, record)
             raise Failure(f"container {record.container}: restore: {reason}. Its images "

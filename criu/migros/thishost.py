@@ -128,10 +128,11 @@ def _first(path, start):
 
 def facts(kind):
     """What the destination compares with its own; kind: the runtime"""
-    return {"page": os.sysconf("SC_PAGESIZE"), "machine": os.uname().machine,
+    return {"kernel": os.uname().release,
+            "page": os.sysconf("SC_PAGESIZE"), "machine": os.uname().machine,
             "flags": _first("/proc/cpuinfo", "flags"),
             "monotonic": time.monotonic(), "criu": _output("criu", "--version"),
-            "runtime": _output(kind.NAME, "--version"),
+            "runtime": _output(kind.NAME, "--version") if kind.NAME in RUNTIMES else "",
             "snapshots": objects.version(), "images": _images()}
 
 

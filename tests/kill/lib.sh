@@ -117,6 +117,7 @@ strike() {
 	case $1 in
 	command | agent) hostexec "$2" "kill -KILL \$(cat /tmp/halted-migros)" ;;
 	runtime) hostexec "$2" "pkill -KILL -x $runtime" && sleep 1 && go_on "$2" ;;
+	criu) hostexec "$2" "pkill -KILL -x criu" && sleep 1 && go_on "$2" ;;
 	source | destination) power "$2" off ;;
 	partner) power h3 off && go_on "$2" ;;
 	network) cut && go_on "$2" ;;
@@ -186,6 +187,24 @@ one() {
 	"left_$3"
 }
 
+# overdue HOST STAGE: criu, which calls its action script with STAGE there, waits for ever
+overdue() {
+	local victim=none
+
+	begin
+	hostexec "$1" "printf '#!/bin/sh\n[ \$CRTOOLS_SCRIPT_ACTION != $2 ] || exec sleep 1000\n' \
+			>/tmp/hang
+		chmod +x /tmp/hang; echo 'action-script /tmp/hang' >>/etc/criu/runc.conf"
+	busy h1
+	migrate 30
+	wait $command
+	hostexec h1 "cat /tmp/said; [ \$(cat /tmp/status) = 1 ]; grep 'after 30 s' /tmp/said"
+	hostexec "$1" "! pgrep -x criu; sed -i /hang/d /etc/criu/runc.conf"
+	# A container of the name can come there again.
+	[ "$1" = h1 ] || hostexec "$1" "! findmnt -rno TARGET | grep criu-root; [ -z \"\$(ls /run/runc)\" ]"
+	left_source
+}
+
 left_source() {
 	# Not before the lease has gone
 	sleep 6
@@ -228,6 +247,7 @@ clean_up() {
 		hostexec $host true 2>/dev/null || return_of $host
 		go_on $host
 		hostexec $host "kill -KILL \$(cat /tmp/supervisor.pid 2>/dev/null) 2>/dev/null; rm -f /tmp/supervisor.*
+			sed -i /hang/d /etc/criu/runc.conf
 			pkill -KILL -f halting.py; rm -f /tmp/halted-migros /tmp/said
 			findmnt -rno TARGET | grep ^/var/lib/migros/ | sort -r | xargs -r umount -l
 			[ \"\$(findmnt -no FSTYPE /var/lib/migros)\" != tmpfs ] || {

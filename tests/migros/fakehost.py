@@ -12,8 +12,10 @@ processes), "parent" (the command, while its restore goes on), "network", "both"
 command and the network), "disk" (full: the journal has only its reserve), "journal" (it
 cannot be written as long as FAKE_HOST/broken exists) or "container" (what podman has of it is
 removed). FAKE_FAIL (HOST:restore, HOST:resumed when partners may have heard of it,
-HOST:checkpoint) fails. FAKE_SLOW is how long a checkpoint takes, in seconds; FAKE_PLAIN
-is a container without RDMA. FAKE_STOCK is the name of a host with the stock driver.
+HOST:checkpoint) fails, FAKE_HANG (the same, and source:asked, source:killed) does nothing for as long as it is not ended, or
+for FAKE_HANGS seconds. FAKE_SLOW is how long a checkpoint takes, and FAKE_ASKS how long a host
+that does not answer is asked again, in seconds; FAKE_PLAIN
+is a container without RDMA. FAKE_STOCK is the name of a host with the stock driver, FAKE_BARE of one without criu.
 FAKE_HOST/address has the addresses of the host. FAKE_QP (RC, UC, UD) is what the container
 has with 10.9.9.9, and FAKE_SOCKET an address that a socket of it is bound to; its restore
 fails without the address if criu's plugin is not told that it may change. FAKE_UNREACHED is a
@@ -43,12 +45,15 @@ import device  # noqa: E402
 import driver  # noqa: E402
 import inventory  # noqa: E402
 import journal  # noqa: E402
+import overdue  # noqa: E402
 import partners  # noqa: E402
 import podman  # noqa: E402
 import rdma  # noqa: E402
 import runc  # noqa: E402
 import runtimes  # noqa: E402
 import sockets  # noqa: E402
+import source  # noqa: E402
+import thishost  # noqa: E402
 from container import STATE, word  # noqa: E402
 
 ADDRESSES = HOST / "address"
@@ -114,6 +119,12 @@ def point(name):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def hang(name):
+    if os.environ.get("FAKE_HANG") == f"{HOST.name}:{name}":
+        point("hangs")
+        time.sleep(float(os.environ.get("FAKE_HANGS", 1000)))
+
+
 def calls():
     """Of the other host"""
     return (HOST / "calls").stat().st_size
@@ -155,12 +166,12 @@ class Fake:
         for pid in self.processes(record.cgroups):
             kill(pid)
 
-    def again(self, record, *words):
+    def again(self, record, limit, *words):
         """-r"""
         if os.environ.get("FAKE_FAIL") == f"{HOST.name}:restore":
             return False
         os.environ["FAKE_AGENT"] = str(os.getpid())
-        return self.run(record, *self.before, sys.executable, __file__, "-r", *words)
+        return self.run(record, limit, *self.before, sys.executable, __file__, "-r", *words)
 
 
 class FakeRunc(Fake, runc.Runc):
@@ -170,8 +181,8 @@ class FakeRunc(Fake, runc.Runc):
         return self.begin(record, sys.executable, __file__, "-c", str(record.pid),
                           record.images)
 
-    def restore(self, record):
-        return self.again(record, record.images)
+    def restore(self, record, limit):
+        return self.again(record, limit, record.images)
 
     def forget(self, record):
         pass
@@ -184,17 +195,20 @@ class FakePodman(Fake, podman.Podman):
         return self.begin(record, sys.executable, __file__, "-c", str(record.pid),
                           self.images(record), record.images / podman.ARCHIVE)
 
-    def restore(self, record):
+    def restore(self, record, limit):
         if self.imports(record):
-            return self.again(record, self.images(record), record.images / podman.ARCHIVE)
+            return self.again(record, limit, self.images(record),
+                              record.images / podman.ARCHIVE)
         # As the flag of podman
-        return self.again(record, self.images(record), "", record.work)
+        return self.again(record, limit, self.images(record), "", record.work)
 
 
 podman._remove = lambda record: subprocess.run(["rm", "-rf", record.static], check=True)
 
 
 def run():
+    # It has an environment of its own.
+    os.environ.pop(overdue.MARK, None)
     process = subprocess.Popen(["sleep", "1000"], start_new_session=True,
                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
@@ -205,6 +219,7 @@ def checkpoint(pid, images, archive=None):
     if os.environ.get("FAKE_FAIL") == f"{HOST.name}:checkpoint":
         sys.exit(1)
     point("frozen")
+    hang("checkpoint")
     images.mkdir(parents=True, exist_ok=True)
     time.sleep(float(os.environ.get("FAKE_SLOW", 0)))
     (images / "inventory.img").write_text("memory")
@@ -215,6 +230,7 @@ def checkpoint(pid, images, archive=None):
         **os.environ, "CRTOOLS_SCRIPT_ACTION": "post-dump",
         "CRTOOLS_INIT_PID": pid}).returncode for _ in range(2)]
     point("asked")
+    hang("asked")
     if any(refused):
         (images / STATE).unlink(missing_ok=True)
         sys.exit(1)
@@ -222,6 +238,7 @@ def checkpoint(pid, images, archive=None):
     kill(int(pid))
     (images / STATE).write_text("complete")
     point("killed")
+    hang("killed")
     if archive:
         pack(images, archive)
         point("packed")
@@ -292,6 +309,12 @@ def greet(_):
         raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
 
 
+def criu():
+    if os.environ.get("FAKE_BARE") == HOST.name:
+        raise journal.Failure("criu: it is not in the PATH; install it")
+    return "4.1.1"
+
+
 def may_change():
     """What criu's plugin is told, by podman's conmon too"""
     told = Path(os.environ.get("CONTAINERS_CONF_OVERRIDE", os.devnull)).read_text()
@@ -320,12 +343,14 @@ def restore(images, archive=None):
     if os.environ.get("FAKE_QP") and not holder("10.9.9.9") and not may_change():
         sys.exit(1)
     point("restore")
+    hang("restore")
     # The hook that a guard has added
     subprocess.run([sys.executable, __file__, "admit"], input='{"id": "app"}', text=True,
                    check=True)
     (images / STATE).write_text("resumed")
     if os.environ.get("FAKE_FAIL") == f"{HOST.name}:resumed":
         sys.exit(1)
+    hang("resumed")
     run()
     point("restored")
 
@@ -350,7 +375,7 @@ else:
     device.make, device.unmake = make, unmake
     address.find = find
     address.device = lambda _: "lo"
-    inventory.look = lambda _: []
+    inventory.look = lambda *_: []
     if not os.environ.get("FAKE_RDMA"):
         rdma.resources = resources
         rdma.links = lambda: [("rxe0", "lo")]
@@ -360,10 +385,13 @@ else:
     sockets.bound = lambda _: os.environ.get("FAKE_SOCKET", "").split()
     partners._greet, partners._ping = greet, lambda *_: True
     address.leave, address.arrive = leave, arrive
+    thishost._library = thishost._runtimes = lambda: "as ever"
+    thishost._criu = criu
     driver.MODULE = HOST / "module"
     if os.environ.get("FAKE_STOCK") != HOST.name:
         (driver.MODULE / "parameters").mkdir(parents=True, exist_ok=True)
         (driver.MODULE / "parameters/mig_pause_limit_ms").touch()
+    source.ASKS = float(os.environ.get("FAKE_ASKS", source.ASKS))
     journal.Record._write = writes(journal.Record._write)
     journal.Record.set = watched(journal.Record.set)
     sys.argv[0] = str(TOOL)
