@@ -37,7 +37,8 @@ help:
 	@echo 'make bench     measure what docs/evaluation.md shows (RUNS=20 FIGURES="NAME...")'
 	@echo 'make figures   draw what was measured, in build/figures; make figure-NAME: one'
 	@echo 'make rdma-core rdma-core'\''s own tests with our libibverbs'
-	@echo 'make containers all moves of containers, where make test leaves some out'
+	@echo 'make containers all moves of containers, and all that is in the way of one, where'
+	@echo '               make test leaves some out'
 	@echo 'make backforth a container moves back and forth (MOVES=20 RUNTIME=runc|podman)'
 	@echo 'make mpi       HPCC on four ranks, one of which moves in each part (in work)'
 	@echo 'make demo      move a running program between virtual machines'
@@ -74,7 +75,8 @@ test:
 
 debug:
 	FUZZ_SECONDS=20 tests/run --kernel debug $(or $(TESTS),driver/unload verbs/cycle \
-		verbs/pyverbs restore/restore conformance/conformance fuzz/images fuzz/packets)
+		verbs/pyverbs verbs/foreign restore/restore grid/cells fixes/fixed \
+		conformance/conformance fuzz/images fuzz/packets)
 
 check:
 	@scripts/check
@@ -118,7 +120,7 @@ grid:
 	GRID=full tests/run grid
 
 containers:
-	CASES=all tests/run containers strangers
+	CASES=all tests/run containers strangers criu/settings migros/check
 
 backforth:
 	MOVES=$(or $(MOVES),20) tests/run containers/backforth

@@ -10,11 +10,6 @@
 
 #define RNR_HOLD_NS	20000000ULL	/* --rnr: keep receive buffers so long */
 #define WR_SRQ		(1ULL << 63)
-/*
- * rdma_rxe hands the kernel's flag of a SEND with invalidate to user space,
- * where that bit is IBV_WC_IP_CSUM_OK.  It has no other meaning for RC.
- */
-#define WC_INV		(IBV_WC_WITH_INV | IBV_WC_IP_CSUM_OK)
 
 typedef unsigned long long ull;
 
@@ -190,7 +185,7 @@ static void account(struct conn *c, uint64_t n, bool notified)
 static bool same_kind(const struct op *op, const struct ibv_wc *wc)
 {
 	bool imm = wc->wc_flags & IBV_WC_WITH_IMM;
-	bool inv = wc->wc_flags & WC_INV;
+	bool inv = wc->wc_flags & IBV_WC_WITH_INV;
 
 	switch (op->type) {
 	case OP_SEND:

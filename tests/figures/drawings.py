@@ -98,6 +98,21 @@ def qps(rows):
         "plot " + ", ".join(calls), "unset multiplot"]
 
 
+def in_flight(rows):
+    data, lines = [], []
+    for what, title, color in (("dump frozen_time", "frozen by the dump", MORE),
+                               ("restore restore_time", "restored", OURS)):
+        name = what.split()[0]
+        data += block(name, sorted((row["requests"] * row["bytes"], *(
+            value / 1000 for value in point(row))) for row in rows if row["what"] == what))
+        lines.append(f"${name} using 1:2:3:4 with yerrorlines lc rgb '{color}' lw 2 "
+                     f"title '{title}'")
+    return "700,350", [
+        *GRID, "set logscale x 2", "set format x '%.0b%B'", "set xlabel 'bytes under way'",
+        "set ylabel 'millions of instructions'", "set yrange [0:*]", *data,
+        "plot " + ", ".join(lines)]
+
+
 def frozen(rows):
     data, lines = [], []
     for what, title, color in (("dump frozen_time", "frozen by the dump", MORE),
@@ -149,5 +164,24 @@ def pairs(rows):
         "1 lc rgb 'black' dt 2"]
 
 
+def blackout(rows):
+    steps = [(number, *(value / 1000 for value in point(row)),
+              quoted(f"{row['who']}: {row['step']}"))
+             for number, row in enumerate(row for row in rows if "step" in row)]
+    bars = [(quoted(row["kind"]), *point(row)) for row in rows if row.get("kind")]
+    return "900,420", [
+        *GRID, "unset key", "set multiplot", "set size 0.68,1",
+        "set yrange [*:*] reverse", "set xlabel 's from the beginning of the checkpoint'",
+        "set lmargin 30", *block("steps", steps),
+        f"plot $steps using 2:1:3:4:ytic(5) with xerrorbars lc rgb '{OURS}' lw 2 pt 7",
+        "set origin 0.68,0", "set size 0.32,1", "set lmargin 9", "set xtics rotate by -30",
+        "set yrange [0:*] noreverse",
+        "set ytics autofreq", "set xlabel ''", "set ylabel 'partner Paused, ms'",
+        "set style data histogram", "set style histogram errorbars gap 1 lw 1",
+        *block("bars", bars), f"plot $bars using 2:3:4:xtic(1) lc rgb '{OURS}'",
+        "unset multiplot"]
+
+
 DRAWINGS = {"dump-size": dump_size, "changes": changes, "objects": objects, "qps": qps,
-            "frozen": frozen, "hotpath": hotpath, "pairs": pairs}
+            "frozen": frozen, "hotpath": hotpath, "pairs": pairs, "blackout": blackout,
+            "in-flight": in_flight}

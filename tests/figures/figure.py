@@ -95,7 +95,7 @@ class Figure:
         self.data = {"figure": name, "about": about,
                      "command": f"make bench FIGURES={name}" +
                      "".join(f' {word}="{os.environ[word]}"' for word in
-                             ("RUNS", "COUNTS", "PROGRAMS") if os.environ.get(word)
+                             ("RUNS", "COUNTS", "PROGRAMS", "KINDS") if os.environ.get(word)
                              and (word, os.environ[word]) != ("RUNS", "20")),
                      "runs": runs, "machine": machine(host), "rows": []}
 

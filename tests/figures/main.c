@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * objects [-b BYTES] [-d DEPTH] [-n] TYPE COUNT
+ * objects [-b BYTES] [-d DEPTH] [-n] [-H DIR ...] TYPE COUNT
  *
  * COUNT objects of a TYPE (pd mr cq srq ah qp mw) are made, dumped, destroyed and
  * restored in this process. QPs are connected with those of another process and
@@ -9,6 +9,8 @@
  * -n       only dump; type "busy": the record of a QP amid a message into an SRQ
  * -H DIR   somebody else migrates it, when DIR/ready is there: a process of its own
  *          session, DIR/pid. DIR/go ends it, DIR/done says that all QPs have worked.
+ * -f BYTES with -H: each QP has SENDs of so many bytes under way, -s COUNT (1), which find no
+ *          receive before DIR/go is there
  * -P BYTES with -H: no RDMA, but as many bytes of memory more
  */
 #define _GNU_SOURCE
@@ -20,7 +22,9 @@
 #include "../verbs/selfmig.h"
 #include "objects.h"
 
-struct options options = { .depth = 64, .bytes = 4096 };
+#define USAGE "usage: objects [-b BYTES] [-d DEPTH] [-n] [-H DIR [-f BYTES [-s COUNT] | -P BYTES]] TYPE COUNT"
+
+struct options options = { .depth = 64, .bytes = 4096, .sends = 1 };
 struct shared *shared;
 
 static size_t shared_len(void)
@@ -204,6 +208,8 @@ static void migrant(void)
 		only_dump(&s);
 	} else if (options.hold) {
 		munmap(shared, shared_len());
+		if (options.flight)
+			send_all(&s);
 		hold();
 	} else {
 		meter_check_clock();
@@ -211,8 +217,11 @@ static void migrant(void)
 		printf("rings %zu\n", ring_bytes());
 		migrate(&s);
 	}
-	if (of_qps())
-		send_all(&s);
+	if (of_qps()) {
+		if (!options.flight)
+			send_all(&s);
+		sent_all(&s);
+	}
 	if (options.hold)
 		touch("done");
 }
@@ -226,6 +235,11 @@ static void partner(void)
 	make_memory(&s);
 	make_base(&s);
 	make_qps(&s, 1, &made);
+	if (options.flight) {
+		while (!there("go"))
+			usleep(10000);
+		post_receives(&s);
+	}
 	receive_all(&s);
 }
 
@@ -266,13 +280,19 @@ int main(int argc, char **argv)
 {
 	int opt;
 
-	while ((opt = getopt(argc, argv, "b:d:nH:P:")) != -1) {
+	while ((opt = getopt(argc, argv, "b:d:f:ns:H:P:")) != -1) {
 		switch (opt) {
 		case 'b':
 			options.bytes = strtoul(optarg, NULL, 0);
 			break;
 		case 'd':
 			options.depth = atoi(optarg);
+			break;
+		case 'f':
+			options.flight = strtoul(optarg, NULL, 0);
+			break;
+		case 's':
+			options.sends = atoi(optarg);
 			break;
 		case 'n':
 			options.only_dump = true;
@@ -285,11 +305,12 @@ int main(int argc, char **argv)
 			options.rings = strtoul(optarg, NULL, 0);
 			break;
 		default:
-			die("usage: objects [-b BYTES] [-d DEPTH] [-n] [-H DIR [-P BYTES]] TYPE COUNT");
+			die(USAGE);
 		}
 	}
-	if (argc - optind != 2 || (options.plain && !options.hold))
-		die("usage: objects [-b BYTES] [-d DEPTH] [-n] [-H DIR [-P BYTES]] TYPE COUNT");
+	if (argc - optind != 2 ||
+	    ((options.plain || options.flight) && !options.hold))
+		die(USAGE);
 	snprintf(options.type, sizeof(options.type), "%s", argv[optind]);
 	options.count = atoi(argv[optind + 1]);
 	shared = mmap(NULL, shared_len(), PROT_READ | PROT_WRITE,

@@ -64,6 +64,8 @@ extern struct options {
 	unsigned int count;
 	unsigned int depth;	/* of the queues of a QP */
 	size_t bytes;		/* of an MR */
+	size_t flight;		/* bytes of a SEND that is under way when it is migrated */
+	unsigned int sends;	/* of each QP */
 	bool only_dump;
 	const char *hold;	/* a directory: somebody else migrates it */
 	bool plain;		/* no RDMA, */
@@ -93,7 +95,9 @@ void make_memory(struct side *s);
 void make_base(struct side *s);
 void make_objects(struct side *s, struct meter *m);
 void make_qps(struct side *s, unsigned int which, struct meter *m);
+void post_receives(struct side *s);
 void send_all(struct side *s);
+void sent_all(struct side *s);
 void receive_all(struct side *s);
 void make_busy(struct side *s);
 void receive_busy(struct side *s);

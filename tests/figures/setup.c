@@ -9,6 +9,7 @@
 
 #define MESSAGE 64
 #define BUSY_MESSAGE (4 << 20)
+#define FLIGHT_MEMORY (1 << 20)
 #define REMOTE (IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ |              \
 		IBV_ACCESS_REMOTE_WRITE)
 
@@ -17,10 +18,25 @@ static bool is(const char *type)
 	return !strcmp(options.type, type);
 }
 
+/* That a side sends or receives */
+static unsigned int messages(void)
+{
+	return options.count * options.sends;
+}
+
+static struct ibv_sge message(struct side *s)
+{
+	return (struct ibv_sge){ (uintptr_t)s->memory,
+				 options.flight ?: MESSAGE, s->mr->lkey };
+}
+
 /* All of it is there: neither pinning nor dumping has to make pages */
 void make_memory(struct side *s)
 {
 	s->len = is("mr") ? options.bytes : is("busy") ? BUSY_MESSAGE : 4096;
+	/* The same whatever is under way */
+	if (options.flight)
+		s->len = FLIGHT_MEMORY;
 	s->memory = mmap(NULL, s->len, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	check(s->memory != MAP_FAILED, "memory");
@@ -37,7 +53,7 @@ void make_base(struct side *s)
 	ibv_free_device_list(list);
 	check((s->pd = ibv_alloc_pd(s->ctx)), "alloc_pd");
 	check((s->mr = ibv_reg_mr(s->pd, s->memory, is("mr") ? 4096 : s->len, REMOTE)), "reg_mr");
-	s->cq = ibv_create_cq(s->ctx, options.count + 8, NULL, NULL, 0);
+	s->cq = ibv_create_cq(s->ctx, messages() + 8, NULL, NULL, 0);
 	check(s->cq, "create_cq");
 }
 
@@ -125,6 +141,20 @@ static void wait_for(unsigned int which)
 	}
 }
 
+void post_receives(struct side *s)
+{
+	struct ibv_sge sge = message(s);
+	struct ibv_recv_wr wr = { .sg_list = &sge, .num_sge = 1 }, *bad;
+	unsigned int i, j;
+
+	for (i = 0; i != options.count; i++) {
+		/* For the analyser: it takes options for changed by any call */
+		check(s->qps[i], "a QP");
+		for (j = 0; j != options.sends; j++)
+			check0(ibv_post_recv(s->qps[i], &wr, &bad));
+	}
+}
+
 /* This side is number WHICH; the meter is of what a QP takes to reach RTS */
 void make_qps(struct side *s, unsigned int which, struct meter *m)
 {
@@ -134,8 +164,6 @@ void make_qps(struct side *s, unsigned int which, struct meter *m)
 		.cap = { .max_send_wr = options.depth, .max_send_sge = 1,
 			 .max_recv_wr = options.depth, .max_recv_sge = 1 },
 	};
-	struct ibv_sge sge = { (uintptr_t)s->memory, MESSAGE, s->mr->lkey };
-	struct ibv_recv_wr wr = { .sg_list = &sge, .num_sge = 1 }, *bad;
 	unsigned int i, n = options.count;
 
 	ah.grh.sgid_index = own_gid(s, &ah.grh.dgid);
@@ -153,8 +181,9 @@ void make_qps(struct side *s, unsigned int which, struct meter *m)
 		meter_start(m);
 		connect_qp(s->qps[i], &ah, shared->qpn[!which * n + i]);
 		meter_stop(m);
-		check0(ibv_post_recv(s->qps[i], &wr, &bad));
 	}
+	if (!options.flight)
+		post_receives(s);
 	m->times = n;
 	shared->ready[which] = 2;
 	while (shared->ready[!which] != 2)
@@ -183,23 +212,27 @@ static void wait_cq(struct side *s, enum ibv_wc_opcode opcode, unsigned int num)
 	}
 }
 
-/* A message over each QP, and it arrives */
+/* Over each QP */
 void send_all(struct side *s)
 {
-	struct ibv_sge sge = { (uintptr_t)s->memory, MESSAGE, s->mr->lkey };
+	struct ibv_sge sge = message(s);
 	struct ibv_send_wr wr = { .sg_list = &sge, .num_sge = 1,
 				  .opcode = IBV_WR_SEND,
 				  .send_flags = IBV_SEND_SIGNALED }, *bad;
 	unsigned int i;
 
-	for (i = 0; i != options.count; i++)
-		check0(ibv_post_send(s->qps[i], &wr, &bad));
-	wait_cq(s, IBV_WC_SEND, options.count);
+	for (i = 0; i != messages(); i++)
+		check0(ibv_post_send(s->qps[i % options.count], &wr, &bad));
+}
+
+void sent_all(struct side *s)
+{
+	wait_cq(s, IBV_WC_SEND, messages());
 }
 
 void receive_all(struct side *s)
 {
-	wait_cq(s, IBV_WC_RECV, options.count);
+	wait_cq(s, IBV_WC_RECV, messages());
 }
 
 /* A long message, from a QP to another one with an SRQ, is on its way */

@@ -5,7 +5,7 @@ from figure import interval, median
 
 
 def number(value):
-    if value >= 1000 or value == int(value):
+    if abs(value) >= 1000 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.3g}"
 
@@ -145,5 +145,35 @@ def find_unit(rows, program):
     return next(row["unit"] for row in rows if row["program"] == program)
 
 
+def in_flight(rows):
+    cells = list(dict.fromkeys((row["requests"], row["bytes"]) for row in rows))
+    return table(("Requests under way", "of bytes", "dump, thousands of instructions",
+                  "restore"), (
+        (number(count), number(size), *(cell(find(rows, requests=count, bytes=size, what=what))
+                                        for what in ("dump frozen_time",
+                                                     "restore restore_time")))
+        for count, size in cells))
+
+
+TITLES = {"runc": "runc, tar and ssh", "podman": "podman, tar and ssh",
+          "criu": "criu (no container), tar and ssh", "migros": "`migros`, runc",
+          "migros-podman": "`migros`, podman"}
+
+
+def blackout(rows):
+    ratios = {row["ratio"]: row for row in rows if "ratio" in row}
+    yield from table(("Moved by", "a partner's QPs are Paused, ms", "ratio, in pairs"), (
+        (TITLES[row["kind"]], cell(row["values"]),
+         *(["–"] if row["kind"] not in ratios else
+           [f"{cell(ratios[row['kind']]['values'])} of {TITLES[ratios[row['kind']]['of']]}"]))
+        for row in rows if row.get("kind") in TITLES))
+    yield ""
+    yield from table(("Who", "what", "ms from the beginning of the checkpoint"), (
+        (row["who"], row["step"], cell(row["values"])) for row in rows if "step" in row))
+    yield ""
+    yield f"Times of different hosts are known to {cell(find(rows, clocks=True))} ms."
+
+
 TABLES = {"dump-size": dump_size, "changes": changes, "objects": objects, "qps": qps,
-          "frozen": frozen, "hotpath": hotpath, "pairs": pairs}
+          "frozen": frozen, "hotpath": hotpath, "pairs": pairs, "blackout": blackout,
+          "in-flight": in_flight}
