@@ -120,7 +120,7 @@ grid:
 	GRID=full tests/run grid
 
 containers:
-	CASES=all tests/run containers strangers criu/settings migros/check
+	CASES=all tests/run containers strangers criu/settings criu/ucx migros/check
 
 backforth:
 	MOVES=$(or $(MOVES),20) tests/run containers/backforth

@@ -226,6 +226,12 @@ def _unmount(condition):
             subprocess.run(["umount", "-l", mount], check=False)
 
 
+def delete(ident):
+    """runc forgets a container, if it knows it."""
+    subprocess.run(["runc", "delete", "-f", ident], check=False,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 def replace(path, text):
     """A file that others read changes as a whole."""
     new = path.with_suffix(".migros")

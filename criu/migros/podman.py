@@ -9,7 +9,7 @@ from pathlib import Path
 
 import admit
 import journal
-from container import Runtime, ask, replace, word
+from container import Runtime, ask, delete, replace, word
 from journal import Failure
 
 # The one directory that podman has by default
@@ -147,6 +147,8 @@ class Podman(Runtime):
         # At the source it is what podman restores; what used its images tells so.
         if record.role == "destination" and self.word(record) == "complete":
             _remove(record)
+            # podman does not know what runc has of it, if its restore was killed.
+            delete(record.cid)
 
     def complete(self, record):
         if not _whole(record.images / ARCHIVE):

@@ -1,11 +1,10 @@
 """Containers of runc"""
 
 import json
-import subprocess
 from pathlib import Path
 
 import admit
-from container import Runtime, ask, replace
+from container import Runtime, ask, delete, replace
 from journal import Failure
 
 
@@ -49,8 +48,7 @@ class Runc(Runtime):
             "--file-locks", record.container)
 
     def forget(self, record):
-        subprocess.run(["runc", "delete", "-f", record.container], check=False,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        delete(record.container)
 
     def guard(self, record):
         """By a hook of the bundle"""
