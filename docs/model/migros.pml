@@ -435,10 +435,6 @@ inline rxprobe()
 			fi
 		fi
 	:: LIVEI(h) && pend[h] ->
-		if
-		:: ech == sec[h] -> pchal[h] = non; cap[h] = 1
-		:: else -> skip
-		fi;
 #ifdef MUTANT_RUNNING
 		if
 		:: st[h] == RUN -> send(h, RUNNING, av[h], ep[h], chal[h], non, 0, 0, 0)
