@@ -294,7 +294,7 @@ static int do_setup(void)
 			IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
 			IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD |
 			IBV_QP_EX_WITH_FLUSH | IBV_QP_EX_WITH_ATOMIC_WRITE |
-			IBV_QP_EX_WITH_BIND_MW;
+			IBV_QP_EX_WITH_BIND_MW | IBV_QP_EX_WITH_LOCAL_INV;
 	}
 	if (num_qps == MAX_QPS)
 		return wrong("too many QPs");
@@ -309,7 +309,10 @@ static int do_setup(void)
 	return 0;
 }
 
-/* modify qp state [what setup takes]: to RESET and up again, SQD, ERR */
+/*
+ * modify qp state [what setup takes]: to SQD, ERR, RTS from SQD; with anew=1 to RESET and
+ * up again; with next=1 from RTR to RTS
+ */
 static int do_modify(void)
 {
 	enum ibv_qp_state state = state_named(text("state", ""));
@@ -324,6 +327,8 @@ static int do_modify(void)
 		err = ibv_modify_qp(qp, &attr, IBV_QP_STATE);
 		if (!err)
 			err = bring(qp, state);
+	} else if (number("next", 0)) {
+		err = to_rts(qp);
 	} else {
 		err = ibv_modify_qp(qp, &attr, IBV_QP_STATE);
 	}
@@ -399,8 +404,8 @@ static int do_recv(void)
 /*
  * post qp op [id offset len va remote_key fence count]: post a request
  * (IBV_WR_* without RDMA_ and ATOMIC_: SEND, SEND_IMM, SEND_INV, WRITE,
- * WRITE_IMM, READ, CAS, FAA, FLUSH, ATOMIC_WRITE), count of them, whose ids
- * count up
+ * WRITE_IMM, READ, CAS, FAA, FLUSH, ATOMIC_WRITE, LOCAL_INV), count of them,
+ * whose ids count up
  */
 static int do_post(void)
 {
@@ -444,6 +449,9 @@ static int do_post(void)
 		} else if (!strcmp(op, "ATOMIC_WRITE")) {
 			ibv_wr_atomic_write(ex, key, va, memory);
 			sge = false;
+		} else if (!strcmp(op, "LOCAL_INV")) {
+			ibv_wr_local_inv(ex, key);
+			sge = false;
 		} else {
 			ibv_wr_abort(ex);
 			return wrong("op %s?", op);
@@ -458,7 +466,7 @@ static int do_post(void)
 	return 0;
 }
 
-/* bind qp [id offset len]: a new memory window of type 2 to the memory; returns rkey */
+/* bind qp [id offset len fence]: a new memory window of type 2 to the memory; returns rkey */
 static int do_bind(void)
 {
 	struct ibv_qp *qp = the_qp();
@@ -482,7 +490,8 @@ static int do_bind(void)
 	rkey = ibv_inc_rkey(mw->rkey);
 	ibv_wr_start(ex);
 	ex->wr_id = number("id", 1);
-	ex->wr_flags = IBV_SEND_SIGNALED;
+	ex->wr_flags = IBV_SEND_SIGNALED |
+		       (number("fence", 0) ? IBV_SEND_FENCE : 0);
 	ibv_wr_bind_mw(ex, mw, rkey, &info);
 	err = ibv_wr_complete(ex);
 	if (err)

@@ -81,6 +81,33 @@ def several_requests(setting):
     link.completions(2, 3, 4)
 
 
+@clause("STOP-4", "after restore it continues from the first unacknowledged PSN.")
+def local_requests(setting):
+    """A window is bound, and its key invalidated, behind what is not answered: before the stop,
+    or after it, if a fence holds that. Each completes once, in order."""
+    for fence in (0, 1):
+        link = introduced(Link(setting))
+        link.endpoint.post(op="READ", id=1)
+        link.expect(READ_REQUEST, psn=link.theirs)
+        window = link.endpoint.bind(id=2, fence=fence)["rkey"]
+        gone = link.endpoint.bind(id=3, fence=fence)["rkey"]
+        link.endpoint.post(op="LOCAL_INV", id=4, remote_key=gone)
+        link.endpoint.post(op="SEND", id=5, fence=1)
+        link.silence(0.2)
+        migrate(link)
+        link.expect(READ_REQUEST, psn=link.theirs)
+        link.silence(0.2)
+        link.data(READ_ONLY, link.theirs, AETH(syndrome=ACKED, msn=1), payload=bytes(64),
+                  ack=False)
+        link.expect(SEND_ONLY, psn=(link.theirs + 1) & 0xffffff)
+        link.ack(link.theirs + 1, msn=2)
+        link.completions(1, 2, 3, 4, 5)
+        for number, (key, answer) in enumerate(((window, ACKED), (gone, NAK_ACCESS))):
+            link.data(WRITE_ONLY, link.mine + number, link.reth(0, 8, rkey=key),
+                      payload=bytes(8))
+            link.await_(ACK, psn=(link.mine + number) & 0xffffff, syndrome=answer)
+
+
 @clause("RESUME-11", "Nothing in this protocol acknowledges a data packet.")
 def resume_ack_completes_nothing(setting):
     """Whatever rq_psn the peer's answer names, only an ACK completes."""

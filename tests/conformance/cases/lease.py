@@ -67,6 +67,8 @@ def wrong_self_commits_not(setting):
 
 @clause("STOP-9", "A lease that ends without either resumes the QP in place, not "
         "before `LEASE_GRACE`.")
+@clause("STOP-9", "(The lease is the holder's from Stop to CANCEL or COMMIT; it ends with "
+        "him.)")
 def lease_ends(setting):
     link = Link(setting)
 

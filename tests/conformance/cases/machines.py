@@ -122,6 +122,46 @@ def lets_more_go(setting):
             link.await_(opcode)
 
 
+def through(link, window, answered):
+    """A WRITE through a window, whose base is an address as the memory's is"""
+    link.data(WRITE_ONLY, link.mine, link.reth(0, 8, rkey=window), payload=bytes(8))
+    link.await_(ACK, psn=link.mine, syndrome=answered)
+    link.mine = (link.mine + 1) & 0xffffff
+
+
+@clause("STATE-4", "| bind a window, invalidate a key | requester | execute | hold | hold | "
+        "hold | |")
+def local_requests(setting):
+    """They complete in order with what is sent."""
+    def works(link, window):
+        link.completions(1)
+        through(link, window, ACKED)
+        link.endpoint.post(op="LOCAL_INV", id=2, remote_key=window)
+        link.completions(2)
+        through(link, window, NAK_ACCESS)
+
+    link = capable(setting)
+    works(link, link.endpoint.bind(id=1)["rkey"])
+    for link, ends in held(setting, lambda link: None):
+        window = link.endpoint.bind(id=1)["rkey"]
+        check(not link.endpoint.poll(ms=300)["wc"], "a held QP binds a window")
+        ends()
+        works(link, window)
+    for link, ends in held(setting, lambda link: None):
+        window = link.endpoint.bind(id=1)["rkey"]
+        link.endpoint.post(op="LOCAL_INV", id=2, remote_key=window)
+        check(not link.endpoint.poll(ms=300)["wc"], "a held QP invalidates a key")
+        ends()
+        link.completions(1, 2)
+        through(link, window, NAK_ACCESS)
+    link = stopped(setting)
+    window = link.endpoint.bind(id=1)["rkey"]
+    check(not link.endpoint.poll(ms=300)["wc"], "a Stopped QP binds a window")
+    link.endpoint.cancel()
+    link.accept(link.await_(RESUME))
+    works(link, window)
+
+
 def no_answer(link):
     sent(link, 1)
 
@@ -195,6 +235,59 @@ def to_sqd(setting):
         link.await_(SEND_ONLY, psn=link.theirs)
     link = stopped(setting)
     refused_modify(link, "SQD")
+
+
+@clause("STATE-4", "| modify from SQD to RTS | requester | go on | hold | hold | refused | |")
+def from_sqd(setting):
+    def in_sqd(link):
+        link.endpoint.modify(state="SQD")
+        link.endpoint.post(op="SEND", id=1)
+    link = capable(setting)
+    in_sqd(link)
+    link.silence(0.2, SEND_ONLY)
+    link.endpoint.modify(state="RTS")
+    link.await_(SEND_ONLY, psn=link.theirs)
+    for link, ends in held(setting, in_sqd):
+        link.endpoint.modify(state="RTS")
+        check(link.endpoint.query()["qp_state"] == 3, "not in RTS")
+        link.silence(0.3, SEND_ONLY)
+        ends()
+        link.await_(SEND_ONLY, psn=link.theirs)
+        link.ack(link.theirs)
+        link.completions(1)
+    link = capable(setting)
+    in_sqd(link)
+    link.stop()
+    refused_modify(link, "RTS")
+
+
+@clause("STATE-5", "| RTR, modify to RTS | requester, completer | begin | begin, held | begin, "
+        "held | refused | |")
+def to_rts(setting):
+    def begins(link):
+        link.await_(SEND_ONLY, psn=link.theirs)
+        link.ack(link.theirs)
+        link.completions(1)
+
+    def goes(link):
+        link.endpoint.modify(**{**link.attributes, "state": "RTS", "next": 1})
+        check(link.endpoint.query()["qp_state"] == 3, "not in RTS")
+        link.endpoint.post(op="SEND", id=1)
+    link = capable(setting, state="RTR")
+    goes(link)
+    begins(link)
+    for link, ends in held(setting, lambda link: None, state="RTR"):
+        goes(link)
+        link.silence(0.3, SEND_ONLY)
+        ends()
+        begins(link)
+    link = capable(setting, state="RTR")
+    link.stop()
+    try:
+        link.endpoint.modify(**{**link.attributes, "state": "RTS", "next": 1})
+    except EndpointError:
+        return
+    raise Failure("a Stopped QP was modified from RTR to RTS")
 
 
 @clause("STATE-4", "| modify to SQD, work unacknowledged | requester | stock | hold | "
@@ -310,6 +403,83 @@ def go_back_while_held(setting):
         link.silence(0.3)
 
 
+@clause("STATE-4", "| READ response beyond the expected one | completer | – or go back | – | – "
+        "| – | – |")
+def responses_lost(setting):
+    """The second response to a READ comes first."""
+    def asked(link):
+        link.endpoint.post(op="READ", id=1, len=2 * setting.mtu)
+        link.expect(READ_REQUEST, psn=link.theirs)
+
+    def second(link):
+        link.data(READ_LAST, link.theirs + 1, AETH(syndrome=ACKED, msn=1),
+                  payload=bytes(setting.mtu), ack=False)
+
+    def both(link):
+        link.data(READ_FIRST, link.theirs, AETH(syndrome=ACKED, msn=1),
+                  payload=bytes(setting.mtu), ack=False)
+        second(link)
+        link.completions(1)
+    link = capable(setting)
+    asked(link)
+    second(link)
+    check(not link.endpoint.poll(ms=200)["wc"], "half a READ completes")
+    both(link)
+    for link, ends in held(setting, asked):
+        second(link)
+        link.silence(0.3, READ_REQUEST)
+        check(not link.endpoint.poll()["wc"], "half a READ completes")
+        ends()
+        link.await_(READ_REQUEST, psn=link.theirs)
+        both(link)
+    for link in nobody(setting):
+        second(link)
+        link.silence(0.3)
+
+
+@clause("STATE-4", "| response with an old PSN | completer | – | – | – | – | – |")
+def old_response(setting):
+    def done(link):
+        sent(link, 1)
+        link.ack(link.theirs)
+        link.completions(1)
+        link.theirs = (link.theirs + 1) & 0xffffff
+        link.endpoint.post(op="SEND", id=2)
+        link.expect(SEND_ONLY, psn=link.theirs)
+
+    def old(link):
+        """Also one that would be an error of a request that is not acknowledged"""
+        for syndrome in (ACKED, NAK_ACCESS):
+            link.ack(link.theirs - 1, syndrome=syndrome)
+            link.ack(link.theirs - 2, syndrome=syndrome)
+        link.silence(0.2, SEND_ONLY)
+        check(not link.endpoint.poll()["wc"], "it completes the next request")
+        check(link.endpoint.query()["qp_state"] == 3, "the QP has left RTS")
+
+    def completes(link):
+        link.ack(link.theirs)
+        link.completions(2)
+    link = capable(setting)
+    done(link)
+    old(link)
+    completes(link)
+    for link, ends in held(setting, done):
+        old(link)
+        ends()
+        link.await_(SEND_ONLY, psn=link.theirs)
+        completes(link)
+    link = capable(setting)
+    done(link)
+    link.stop()
+    link.introduce()
+    link.drain(0.05)
+    old(link)
+    link.endpoint.leave()
+    for syndrome in (ACKED, NAK_ACCESS):
+        link.ack(link.theirs - 1, syndrome=syndrome)
+    link.silence(0.2)
+
+
 def nobody(setting):
     """A Stopped QP with a request that is not answered, and then its tombstone"""
     link = capable(setting)
@@ -392,6 +562,22 @@ def no_access(setting):
         link.send(PROBE, nonce=NONCE)
         link.silence(0.6)
     each(setting, LIVE, act, ACK, syndrome=NAK_ACCESS, then=then)
+    each(setting, GONE, act, ACK, syndrome=NAK_STOPPED)
+
+
+@clause("STATE-4", "| the same, but malformed | responder | NAK, →ERR | NAK, →ERR | NAK, →ERR | "
+        "CAP-2 | CAP-2 |")
+def malformed(setting):
+    """The middle of a message that has not begun [IBTA 9.7.4.1.2]"""
+    def act(link):
+        link.data(WRITE_MIDDLE, link.mine, payload=bytes(setting.mtu))
+
+    def then(link):
+        check(link.endpoint.query()["qp_state"] == 6, "the QP is not in ERR")
+        link.drain()
+        link.send(PROBE, nonce=NONCE)
+        link.silence(0.6)
+    each(setting, LIVE, act, ACK, syndrome=NAK_REQUEST, then=then)
     each(setting, GONE, act, ACK, syndrome=NAK_STOPPED)
 
 

@@ -516,7 +516,7 @@ def limit_while_paused(setting):
         link.pause()
         time.sleep(0.5 * SLOW + 0.7)
         link.drain()
-        link.await_(RESUME, nonce=link.its_secret)
+        link.await_(RESUME, seconds=5, nonce=link.its_secret)
     with_limit(link, "resume_limit", 500 * SLOW, act)
 
 

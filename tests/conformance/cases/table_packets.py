@@ -318,12 +318,14 @@ def request_beyond(setting):
         "none | |")
 def in_rtr(setting):
     connected(setting, "RTR")
+    pending(setting, "RTR")
 
 
 @clause("STATE-5", "| SQD | completer, responder, migration packets | as in RTS | as in "
         "RTS | as in RTS | as in RTS | as in RTS |")
 def in_sqd(setting):
     connected(setting, "SQD")
+    pending(setting, "SQD")
     # with a request that it has sent
     link = capable(setting)
     sent(link, 1)
@@ -475,6 +477,30 @@ def connected(setting, state):
     except EndpointError:
         return
     raise Failure("a copy that lives elsewhere was resumed here")
+
+
+def pending(setting, state):
+    """The rest of connected(): RESUME_LIMIT is over."""
+    link = unanswered(setting, state=state)
+
+    def asked(answered):
+        link.drain(0.05)
+        link.send(PROBE, nonce=NONCE)
+        link.await_(answered, echo=NONCE)
+    asked(RESUME)
+    link.send(RESUME, epoch=link.epoch + 1, nonce=NONCE, echo=1)
+    link.await_(PROBE, echo=NONCE)
+    link.data(WRITE_ONLY, link.mine, link.reth(0, 8), payload=bytes(8))
+    link.await_(ACK, psn=link.mine, syndrome=ACKED)
+    link.mine = (link.mine + 1) & 0xffffff
+    link.pause()
+    asked(RESUME)
+    link.send(MOVED, echo=link.its_secret, gid=gid(setting.other))
+    link.await_(RESUME, to=setting.other, nonce=link.its_secret)
+    link.resume()
+    asked(RESUME)
+    link.send(RESUME_ACK, epoch=1, echo=link.its_secret, nonce=NONCE)
+    asked(RUNNING)
 
 
 @clause("STATE-5", "| RESET, INIT | all | stock; migration packets: – | | | silent "
