@@ -5,7 +5,10 @@
 #define _GNU_SOURCE
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/securebits.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -266,10 +269,38 @@ struct writer {
 	int line;
 };
 
+/* How else a process differs from others: as root, and as the user that it becomes */
+struct difference {
+	int (*before)(void);
+	int (*after)(void);
+};
+
+static int without_root(void)
+{
+	return prctl(PR_SET_SECUREBITS, SECBIT_NOROOT);
+}
+
+static int unable(void)
+{
+	return prctl(PR_CAPBSET_DROP, CAP_NET_RAW);
+}
+
+/* In one of its own, without the capabilities that it gets there */
+static int in_user_namespace(void)
+{
+	struct __user_cap_header_struct hdr = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct none[2] = {};
+
+	return unshare(CLONE_NEWUSER) || syscall(SYS_capset, &hdr, none);
+}
+
 /* A process of this user, with the rights of another or the same, and with this group,
  * which writes when it is told to
  */
-static struct writer start_writer(int fd, uid_t uid, uid_t euid, gid_t group)
+static struct writer start_other(int fd, uid_t uid, uid_t euid, gid_t group,
+				 struct difference other)
 {
 	struct writer w;
 	int line[2], err;
@@ -284,8 +315,9 @@ static struct writer start_writer(int fd, uid_t uid, uid_t euid, gid_t group)
 		return w;
 	}
 	close(line[0]);
-	if (setgroups(1, &group) || setresgid(uid, uid, uid) ||
-	    setresuid(uid, euid, euid))
+	if ((other.before && other.before()) || setgroups(1, &group) ||
+	    setresgid(uid, uid, uid) || setresuid(uid, euid, euid) ||
+	    (other.after && other.after()))
 		_exit(1);
 	while (read(line[1], &word, 1) == 1) {
 		err = write_command(fd);
@@ -293,6 +325,11 @@ static struct writer start_writer(int fd, uid_t uid, uid_t euid, gid_t group)
 			break;
 	}
 	_exit(0);
+}
+
+static struct writer start_writer(int fd, uid_t uid, uid_t euid, gid_t group)
+{
+	return start_other(fd, uid, euid, group, (struct difference){});
 }
 
 static int let_write(struct writer w)
@@ -324,6 +361,12 @@ static void c_deputy(void)
 	struct writer other = start_writer(ctx->cmd_fd, 1001, 1001, 100);
 	struct writer raised = start_writer(ctx->cmd_fd, 1000, 1001, 100);
 	struct writer member = start_writer(ctx->cmd_fd, 1000, 1000, 0);
+	struct writer bits = start_other(ctx->cmd_fd, 1000, 1000, 100,
+					 (struct difference){ without_root });
+	struct writer bounded = start_other(ctx->cmd_fd, 1000, 1000, 100,
+					    (struct difference){ unable });
+	struct writer apart = start_other(ctx->cmd_fd, 1000, 1000, 100,
+					  (struct difference){ NULL, in_user_namespace });
 
 	expect(0, write_command(ctx->cmd_fd), "who opened it");
 	expect(EACCES, let_write(user), "who did not");
@@ -335,6 +378,9 @@ static void c_deputy(void)
 	expect(EACCES, let_write(other), "another user");
 	expect(EACCES, let_write(raised), "that user with another's rights");
 	expect(EACCES, let_write(member), "that user in another group");
+	expect(EACCES, let_write(bits), "with other securebits");
+	expect(EACCES, let_write(bounded), "with another bounding set");
+	expect(EACCES, let_write(apart), "in another user namespace");
 	end_writer(user);
 	expect(0, let_write(twin), "its equal, when it is gone");
 	expect(EACCES, write_command(ctx->cmd_fd), "root, when it is gone");
@@ -342,6 +388,9 @@ static void c_deputy(void)
 	end_writer(other);
 	end_writer(raised);
 	end_writer(member);
+	end_writer(bits);
+	end_writer(bounded);
+	end_writer(apart);
 }
 
 /* ---- a setuid program that is tricked ---- */
