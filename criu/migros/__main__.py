@@ -3,9 +3,9 @@
 import sys
 
 if __name__ == "__main__":
-    # criu runs this in the middle of a checkpoint: nothing else is loaded for it.
-    if sys.argv[1:2] == ["hook"]:
-        import gate
-        sys.exit(gate.hook())
+    # A runtime runs this in the middle of a restore: nothing else is loaded for it.
+    if sys.argv[1:] == ["admit"]:
+        import admit
+        sys.exit(admit.main())
     import cli
     sys.exit(cli.main())

@@ -7,6 +7,7 @@ that it has left.
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import journal
@@ -62,3 +63,13 @@ def admit(state):
                       f"forget {last.id}'")
     raise Failure(f"container {container}: migration {last.id} has not ended "
                   f"({last.state}); 'migros recover {last.id}'")
+
+
+def main():
+    """The exit status for the runtime"""
+    try:
+        admit(json.load(sys.stdin))
+    except (Failure, OSError) as error:
+        print(f"migros: {error}", file=sys.stderr)
+        return getattr(error, "status", 1)
+    return 0

@@ -135,7 +135,7 @@ def forget(options):
 
 
 def admit(_):
-    admission.admit(json.load(sys.stdin))
+    return admission.main()
 
 
 def agent(options):

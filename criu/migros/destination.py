@@ -11,7 +11,7 @@ import fits
 import journal
 import places
 import thishost
-from hosts import VERSION, Refused, request
+from hosts import VERSION, Refused, go, request
 from journal import DOUBT, Failure
 from runtimes import runtime
 
@@ -188,7 +188,11 @@ VERBS = {"hello": hello, "examine": examine, "expect": expect, "receive": receiv
 def act(verb, ident):
     """The reply to a request"""
     if verb.startswith("copy:"):
+        go()
         return copy(ident, int(verb[5:]))
     if verb not in VERBS:
         raise Failure(f"agent: no verb '{verb}'; do both hosts have the same migros?", 2)
-    return VERBS[verb](ident, {} if verb == "receive" else request())
+    if verb == "receive":
+        go()
+        return receive(ident, {})
+    return VERBS[verb](ident, request())

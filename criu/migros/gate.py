@@ -99,3 +99,8 @@ class Gate:
             os.unlink(self.place)
         except FileNotFoundError:
             pass
+
+
+# Nothing else is loaded: the container is frozen.
+if __name__ == "__main__":
+    sys.exit(hook())

@@ -2,9 +2,11 @@
 
 The request is JSON on standard input of "migros agent VERB ID", the reply JSON on its
 standard output. An answer of the agent is final; a lost connection says nothing, so every
-verb can be sent again.
+verb can be sent again. Agents for what comes while the container is frozen are started before
+("prepare"), and wait: one that hears nothing before its connection ends does nothing.
 """
 
+import contextlib
 import json
 import os
 import shlex
@@ -14,7 +16,9 @@ import sys
 from journal import Failure
 from gate import RUN
 
-VERSION = 6
+VERSION = 7
+# In front of what is no request but a tar
+GO = b"go\n"
 
 
 class Lost(Failure):
@@ -43,6 +47,7 @@ class Peer:
         self.name = name
         self.rsh = rsh or os.environ.get("MIGROS_RSH") or ssh()
         self.remote = remote or os.environ.get("MIGROS_REMOTE") or "migros"
+        self.prepared = {}
 
     def _command(self, *words):
         line = shlex.join(words)
@@ -50,16 +55,30 @@ class Peer:
                 f'if [ "$(id -u)" = 0 ]; then {self.remote} {line}; '
                 f"else sudo -n {self.remote} {line}; fi"]
 
+    def _agent(self, verb, ident):
+        """One that waits for its input"""
+        found = self.prepared.pop((verb, ident), None)
+        if found and found.poll() is None:
+            return found
+        os.makedirs(RUN, mode=0o700, exist_ok=True)
+        return subprocess.Popen(self._command("agent", verb, ident), stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def prepare(self, ident, *verbs):
+        """Let agents start that are wanted later."""
+        for verb in verbs:
+            self.prepared[verb, ident] = self._agent(verb, ident)
+
     def call(self, verb, ident, wait=None, **request):
         """The reply of "migros agent VERB ID", which has so many seconds for it."""
-        os.makedirs(RUN, mode=0o700, exist_ok=True)
+        agent = self._agent(verb, ident)
         try:
-            done = subprocess.run(self._command("agent", verb, ident), timeout=wait,
-                                  input=json.dumps(request).encode(), check=False,
-                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            output, errors = agent.communicate(json.dumps(request).encode(), wait)
         except subprocess.TimeoutExpired:
+            agent.kill()
+            agent.communicate()
             raise Lost(f"host {self.name}: no answer for {wait:g} s", 3) from None
-        return self._reply(done.stdout, done.stderr)
+        return self._reply(output, errors)
 
     def agree(self):
         """Refuse one that speaks another version."""
@@ -70,14 +89,16 @@ class Peer:
 
     def send(self, ident, directory, verb="receive"):
         """Let it have a directory: the images of a migration, or another."""
+        agent = self._agent(verb, ident)
+        with contextlib.suppress(BrokenPipeError):
+            os.write(agent.stdin.fileno(), GO)
         tar = subprocess.Popen(["tar", "-C", directory, "-c", "."],
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-        done = subprocess.run(self._command("agent", verb, ident),
-                              stdin=tar.stdout, check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        tar.stdout.close()
+                               stdin=subprocess.DEVNULL, stdout=agent.stdin)
+        agent.stdin.close()
+        agent.stdin = None
+        output, errors = agent.communicate()
         failed = tar.wait()
-        reply = self._reply(done.stdout, done.stderr)
+        reply = self._reply(output, errors)
         if failed:
             raise Failure(f"images {directory}: tar cannot read them")
         return reply
@@ -108,4 +129,19 @@ def answer(function):
 
 
 def request():
-    return json.loads(sys.stdin.read() or "{}")
+    text = sys.stdin.read()
+    if not text:
+        raise Failure("agent: whoever has asked has gone")
+    return json.loads(text)
+
+
+def go():
+    """A tar follows, of which nothing has been read."""
+    said = b""
+    while len(said) < len(GO):
+        more = os.read(0, len(GO) - len(said))
+        if not more:
+            raise Failure("agent: whoever has asked has gone")
+        said += more
+    if said != GO:
+        raise Failure("agent: this is no answer to it; do both hosts have the same migros?")

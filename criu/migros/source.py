@@ -85,6 +85,9 @@ def migrate(options, peer):
             record = journal.create(state="begun", role="source", peer=peer.name, **fields)
             say(record, f"{record.container} goes to {peer.name}")
             announce(record, peer)
+            # ssh lets ten share a connection.
+            peer.prepare(record.id, "receive", "restore",
+                         *(f"copy:{number}" for number in range(len(record.copies[:5]))))
             _stop(record, kind, peer, signals, options.timeout)
         except (Failure, OSError) as error:
             signals.armed = False

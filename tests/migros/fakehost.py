@@ -12,8 +12,8 @@ processes), "parent" (the command, while its restore goes on), "network", "both"
 command and the network), "disk" (full: the journal has only its reserve), "journal" (it
 cannot be written as long as FAKE_HOST/broken exists) or "container" (what podman has of it is
 removed). FAKE_FAIL (HOST:restore, HOST:resumed when partners may have heard of it,
-HOST:checkpoint) fails, FAKE_HANG (the same, and source:asked, source:killed) does nothing for as long as it is not ended, or
-for FAKE_HANGS seconds. FAKE_SLOW is how long a checkpoint takes, and FAKE_ASKS how long a host
+HOST:checkpoint; or several) fails, FAKE_HANG (one of the same, and source:asked, source:killed)
+does nothing for as long as it is not ended, or for FAKE_HANGS seconds. FAKE_SLOW is how long a checkpoint takes, and FAKE_ASKS how long a host
 that does not answer is asked again, in seconds; FAKE_PLAIN
 is a container without RDMA. FAKE_STOCK is the name of a host with the stock driver, FAKE_BARE of one without criu.
 FAKE_HOST/address has the addresses of the host. FAKE_QP (RC, UC, UD) is what the container
@@ -168,7 +168,7 @@ class Fake:
 
     def again(self, record, limit, *words):
         """-r"""
-        if os.environ.get("FAKE_FAIL") == f"{HOST.name}:restore":
+        if f"{HOST.name}:restore" in os.environ.get("FAKE_FAIL", "").split():
             return False
         os.environ["FAKE_AGENT"] = str(os.getpid())
         return self.run(record, limit, *self.before, sys.executable, __file__, "-r", *words)
@@ -204,6 +204,7 @@ class FakePodman(Fake, podman.Podman):
 
 
 podman._remove = lambda record: subprocess.run(["rm", "-rf", record.static], check=True)
+podman.delete = lambda ident: None
 
 
 def run():
