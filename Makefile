@@ -75,7 +75,7 @@ test:
 
 debug:
 	FUZZ_SECONDS=20 tests/run --kernel debug $(or $(TESTS),driver/unload verbs/cycle \
-		verbs/pyverbs verbs/foreign restore/restore grid/cells fixes/fixed \
+		verbs/checker-cycles verbs/pyverbs verbs/foreign restore/restore grid/cells fixes/fixed \
 		conformance/conformance fuzz/images fuzz/packets)
 
 check:

@@ -95,20 +95,59 @@ perftest_moves() {
 # It makes new objects there, and both ends account for each operation. (With its
 # address: backforth.test.)
 checker_moves() {
-	local name=$runtime-checker
+	checker_begins
+	move "$runtime-checker" h1 h2
+	busy h2
+	hostexec h2 "echo moved >/tmp/box/$runtime-checker/out/control; sleep 5"
+	checker_ends h2
+}
 
-	box h1 run "$name" "checker --server --device rxe0 --control /out/control \
+# checker_begins: its server in h1, with its partner in h3
+checker_begins() {
+	box h1 run "$runtime-checker" "checker --server --device rxe0 --control /out/control \
 		--stall 300 --output /out/report"
 	wait_port h1 18515
 	hostexec -t 400 h3 "timeout 390 checker --client $(address h1) --stall 300" &
 	partner=$!
 	busy h1
+}
+
+# checker_ends HOST: both ends account for each operation.
+checker_ends() {
+	busy "$1"
+	hostexec "$1" "echo stop >/tmp/box/$runtime-checker/out/control"
+	ended "$runtime-checker" "$1"
+}
+
+# left_running: twice, and then it moves
+left_running() {
+	checker_begins
+	box -t 200 h1 checkpoint "$runtime-checker" leave
+	busy h1
+	box -t 200 h1 checkpoint "$runtime-checker" leave
+	busy h1
+	move "$runtime-checker" h1 h2
+	checker_ends h2
+}
+
+# restored_twice: its images have been copied before they are used. The partner does not
+# listen to the second one, whatever it sends.
+restored_twice() {
+	local name=$runtime-checker before
+	local refused='cat /sys/class/infiniband/rxe0/ports/1/hw_counters/mig_refused'
+
+	checker_begins
 	move "$name" h1 h2
 	busy h2
-	hostexec h2 "echo moved >/tmp/box/$name/out/control; sleep 5"
-	busy h2
-	hostexec h2 "echo stop >/tmp/box/$name/out/control"
-	ended "$name" h2
+	before=$(hostexec h3 "$refused")
+	box h1 unpack "$name" "/share/$name.tar"
+	hostexec h1 "echo 1000 >/sys/module/rdma_rxe/parameters/mig_resume_limit_ms"
+	box -t 200 h1 restore "$name"
+	sleep 5
+	hostexec h1 "pgrep -x checker >/dev/null
+		echo 60000 >/sys/module/rdma_rxe/parameters/mig_resume_limit_ms"
+	[ "$(hostexec h3 "$refused")" -gt "$before" ] || fail "nothing was refused"
+	checker_ends h2
 }
 
 # obey HOST DIR WORD: the checker does what the word says.
@@ -181,5 +220,7 @@ all_cases() {
 	# No address tells which device of h2 it is.
 	hostexec h2 "printf 'device rxe0 rx9\nnew-address yes\n' >/etc/criu/rdma.conf"
 	tap "checker, to another address" checker_moves
+	seldom "checker, left running, then to another address" left_running
+	[ "$1" != runc ] || seldom "checker, from two copies of its images" restored_twice
 	hostexec h2 "rm /etc/criu/rdma.conf"
 }
