@@ -547,6 +547,14 @@ def no_receive(setting):
     each(setting, GONE, act, ACK, syndrome=NAK_STOPPED)
 
 
+def in_error(link):
+    """The responder has failed it: nothing of this protocol is left."""
+    check(link.endpoint.query()["qp_state"] == 6, "the QP is not in ERR")
+    link.drain()
+    link.send(PROBE, nonce=NONCE)
+    link.silence(0.6)
+
+
 @clause("STATE-4", "| the same, but without access | responder | NAK, →ERR | NAK, →ERR | "
         "NAK, →ERR | CAP-2 | CAP-2 |")
 @clause("STATE-2", "Modify to ERR, and any transition to ERR, MUST end Paused and "
@@ -555,13 +563,7 @@ def no_access(setting):
     def act(link):
         link.data(WRITE_ONLY, link.mine, link.reth(0, 8, rkey=link.memory["rkey"] ^ 0xff),
                   payload=bytes(8))
-
-    def then(link):
-        check(link.endpoint.query()["qp_state"] == 6, "the QP is not in ERR")
-        link.drain()
-        link.send(PROBE, nonce=NONCE)
-        link.silence(0.6)
-    each(setting, LIVE, act, ACK, syndrome=NAK_ACCESS, then=then)
+    each(setting, LIVE, act, ACK, syndrome=NAK_ACCESS, then=in_error)
     each(setting, GONE, act, ACK, syndrome=NAK_STOPPED)
 
 
@@ -571,13 +573,7 @@ def malformed(setting):
     """The middle of a message that has not begun [IBTA 9.7.4.1.2]"""
     def act(link):
         link.data(WRITE_MIDDLE, link.mine, payload=bytes(setting.mtu))
-
-    def then(link):
-        check(link.endpoint.query()["qp_state"] == 6, "the QP is not in ERR")
-        link.drain()
-        link.send(PROBE, nonce=NONCE)
-        link.silence(0.6)
-    each(setting, LIVE, act, ACK, syndrome=NAK_REQUEST, then=then)
+    each(setting, LIVE, act, ACK, syndrome=NAK_REQUEST, then=in_error)
     each(setting, GONE, act, ACK, syndrome=NAK_STOPPED)
 
 
