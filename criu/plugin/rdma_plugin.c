@@ -86,3 +86,9 @@ static int rdma_plugin_resume_devices_late(int pid)
 	return rdma_resume_task(pid);
 }
 CR_PLUGIN_REGISTER_HOOK(CR_PLUGIN_HOOK__RESUME_DEVICES_LATE, rdma_plugin_resume_devices_late)
+
+static int rdma_plugin_restored(void)
+{
+	return rdma_resume();
+}
+CR_PLUGIN_REGISTER_HOOK(CR_PLUGIN_HOOK__RESTORED, rdma_plugin_restored)

@@ -145,6 +145,14 @@ extern int rdma_restored_fd(struct rdma_context *c);
 
 /* resume.c: in the main process, after the tasks have their memory */
 extern int rdma_resume_task(pid_t pid);
+extern int rdma_resume(void);
+extern void rdma_resume_contexts(void);
+extern void rdma_close_contexts(void);
 extern void rdma_restore_finish(int ret);
+
+/* keeper.c: in case CRIU is killed at the end of a restore */
+extern int rdma_keeper_start(void);
+extern void rdma_keeper_going(bool now);
+extern bool rdma_keeper_end(void);
 
 #endif /* __RDMA_PLUGIN_H__ */

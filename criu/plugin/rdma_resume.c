@@ -15,7 +15,7 @@
 #include "rdma_plugin.h"
 
 static int nr_mrs;
-static bool resumed, failed;
+static bool marked, resumed, failed;
 
 static int import_context(struct rdma_context *c)
 {
@@ -139,25 +139,37 @@ static int all_tasks_done(void)
 	for (i = 0; i < rdma_nr_contexts; i++)
 		if (resume(&rdma_contexts[i], RDMA_RESTORE_CHECK))
 			return -1;
-	if (rdma_image_set_state(RDMA_STATE_RESUMED))
+	if (rdma_keeper_start())
 		return -1;
-	for (i = 0; i < rdma_nr_contexts; i++)
-		if (resume(&rdma_contexts[i], 0))
-			return -1;
+	marked = true;
+	return rdma_image_set_state(RDMA_STATE_RESUMED);
+}
 
+/* For the keeper: those that have not resumed yet */
+void rdma_resume_contexts(void)
+{
+	size_t i;
+
+	for (i = 0; i < rdma_nr_contexts; i++)
+		resume(&rdma_contexts[i], 0);
+}
+
+/*
+ * Their files are in the fdstore, too, and without --restore-detached CRIU waits for
+ * the tasks: a context would outlive the task's closing of it.
+ */
+void rdma_close_contexts(void)
+{
+	size_t i;
+
+	if (!rdma_nr_contexts)
+		return;
 	for (i = 0; i < rdma_nr_contexts; i++) {
-		verbs.close_device(rdma_contexts[i].ctx);
+		if (rdma_contexts[i].ctx)
+			verbs.close_device(rdma_contexts[i].ctx);
 		rdma_contexts[i].ctx = NULL;
 	}
-
-	/*
-	 * It has the files too, and without --restore-detached CRIU waits for
-	 * the tasks: a context would outlive the task's closing of it.
-	 */
 	close_service_fd(FDSTORE_SK_OFF);
-	resumed = true;
-	pr_info("%zu RDMA contexts with %d memory regions resumed\n", rdma_nr_contexts, nr_mrs);
-	return 0;
 }
 
 static void kill_all(void)
@@ -200,16 +212,38 @@ fail:
 	return -1;
 }
 
-void rdma_restore_finish(int ret)
+/* The tasks live without CRIU now, and are still in the kernel. */
+int rdma_resume(void)
 {
 	size_t i;
 
+	if (!rdma_nr_contexts)
+		return -ENOTSUP;
+	if (!marked)
+		return -1;
+
+	rdma_keeper_going(true);
+	for (i = 0; i < rdma_nr_contexts; i++)
+		if (resume(&rdma_contexts[i], 0)) {
+			rdma_keeper_going(i > 0);
+			return -1;
+		}
+	resumed = true;
+	rdma_keeper_end();
+	rdma_close_contexts();
+	pr_info("%zu RDMA contexts with %d memory regions resumed\n", rdma_nr_contexts, nr_mrs);
+	return 0;
+}
+
+void rdma_restore_finish(int ret)
+{
 	if (rdma_nr_contexts && !ret && !resumed) {
-		/* A CRIU without RESUME_DEVICES_LATE, or another plugin in the way */
+		/* A CRIU without the hooks, or another plugin in the way */
 		pr_err("The RDMA contexts have not been resumed\n");
 		kill_all();
 	}
-	for (i = 0; i < rdma_nr_contexts; i++)
-		if (rdma_contexts[i].ctx)
-			verbs.close_device(rdma_contexts[i].ctx);
+	/* Of tasks that are killed nobody has heard: the images can be restored. */
+	if (!rdma_keeper_end() && marked)
+		rdma_image_set_state(RDMA_STATE_COMPLETE);
+	rdma_close_contexts();
 }
