@@ -187,6 +187,7 @@ class Runtime:
 
     def lives(self, record):
         """Whether a restore has come to its end: the tasks of one that has not live, too."""
+        overdue.outlast(record.id)
         return self.word(record) == "resumed" and bool(self.processes(record.cgroups))
 
     def forget(self, record):

@@ -19,6 +19,23 @@ def restoring(ident):
                   Path(entry, "environ").read_bytes().split(b"\0"))
 
 
+def outlast(ident):
+    """Until criu and its keeper, which decides when criu was killed, have ended"""
+    end = time.monotonic() + 60
+    while pids := [pid for pid in restoring(ident) if _name(pid) in ("criu", "criu-keeper")]:
+        if time.monotonic() > end:
+            raise Failure(f"process {pids[0]}: a restore by it has not come to its end; "
+                          "see 'dmesg'", DOUBT)
+        time.sleep(0.05)
+
+
+def _name(pid):
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    except OSError:
+        return None
+
+
 def holding(handle):
     """The pids of those that have an end of this pipe, but this process"""
     wanted = f"pipe:[{os.fstat(handle).st_ino}]"

@@ -13,7 +13,8 @@ command and the network), "disk" (full: the journal has only its reserve), "jour
 cannot be written as long as FAKE_HOST/broken exists) or "container" (what podman has of it is
 removed). FAKE_FAIL (HOST:restore, HOST:resumed when partners may have heard of it,
 HOST:checkpoint; or several) fails, FAKE_HANG (one of the same, and source:asked, source:killed)
-does nothing for as long as it is not ended, or for FAKE_HANGS seconds. FAKE_SLOW is how long a checkpoint takes, and FAKE_ASKS how long a host
+does nothing for as long as it is not ended, or for FAKE_HANGS seconds. FAKE_KEEPER is the
+host in which criu is killed when it has marked the images. FAKE_SLOW is how long a checkpoint takes, and FAKE_ASKS how long a host
 that does not answer is asked again, in seconds; FAKE_PLAIN
 is a container without RDMA. FAKE_STOCK is the name of a host with the stock driver, FAKE_BARE of one without criu.
 FAKE_HOST/address has the addresses of the host. FAKE_QP (RC, UC, UD) is what the container
@@ -349,11 +350,25 @@ def restore(images, archive=None):
     subprocess.run([sys.executable, __file__, "admit"], input='{"id": "app"}', text=True,
                    check=True)
     (images / STATE).write_text("resumed")
+    if os.environ.get("FAKE_KEEPER") == HOST.name:
+        keeper(images)
     if os.environ.get("FAKE_FAIL") == f"{HOST.name}:resumed":
         sys.exit(1)
     hang("resumed")
     run()
     point("restored")
+
+
+def keeper(images):
+    """criu is killed, and its keeper finds the processes dead after a while."""
+    run()
+    if os.fork():
+        sys.exit(1)
+    Path("/proc/self/comm").write_text("criu-keeper", "ascii")
+    time.sleep(2)
+    kill(int(APP.read_text()))
+    (images / STATE).write_text("complete")
+    os._exit(0)
 
 
 def watched(function):
