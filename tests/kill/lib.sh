@@ -15,7 +15,7 @@ furnish() {
 
 	hostexec -t 60 "$host" "mkdir -p /tmp/kill /run/sshd /root/.ssh /var/lib/migros \
 			/share/disk-$host
-		cp -r /share/kit/migros /tmp/kill/ && cp /share/kit/halting.py /tmp/kill/
+		cp -r /share/kit/migros /tmp/kill/ && cp /share/kit/halting.py /share/kit/halt.so /tmp/kill/
 		cp /share/kit/key /root/.ssh/id_ed25519 && chmod 600 /root/.ssh/id_ed25519
 		cp /share/kit/key.pub /root/.ssh/authorized_keys
 		printf 'StrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\n' \
@@ -30,11 +30,16 @@ furnish() {
 
 # setup RUNTIME
 setup() {
-	local host
+	local host dir
 
 	prepare "$1"
+	dir=$(mktemp -d)
+	"$TOP/scripts/in-chroot" -b "$TOP:/src" -d "$dir" \
+		gcc -O2 -g -Wall -Wextra -shared -fPIC -o halt.so /src/tests/kill/halt.c
 	hostexec h1 "rm -rf /share/kit; mkdir /share/kit; ssh-keygen -q -t ed25519 -N '' -f /share/kit/key"
 	hostcopy "$TOP/tests/kill/halting.py" h1:/share/kit/halting.py
+	hostcopy "$dir/halt.so" h1:/share/kit/halt.so
+	rm -r "$dir"
 	tar -C "$TOP/criu" -c migros | "$TOP/scripts/testbed" exec -i h1 tar -C /share/kit -x
 	for host in h1 h2; do
 		furnish $host
@@ -76,6 +81,24 @@ cut() {
 	END"
 }
 
+# lose: for 10 s no packet of RoCE gets from the partner to another host, or to it. Where they
+# come in: what is dropped where it goes out fails a QP, as in stock rxe.
+lose() {
+	local host
+
+	for host in h1 h2 h3; do
+		hostexec $host "nft -f - <<-END
+			table inet lost {
+				chain in {
+					type filter hook input priority 0
+					$([ $host = h3 ] || echo ip saddr "$(address h3)") udp dport 4791 drop
+				}
+			}
+		END
+		setsid sh -c 'sleep 10; nft delete table inet lost' </dev/null >/dev/null 2>&1 &"
+	done
+}
+
 mend() { hostexec h2 "nft delete table inet cut 2>/dev/null || true"; }
 
 # small HOST: migros has a small disk there; fill HOST: no room is left on it
@@ -96,12 +119,22 @@ migrate() {
 	command=$!
 }
 
+# halt HOST POINT: migros is to halt there, or criu in a restore by it ("restore:", halt.c)
+halt() {
+	if [[ "$2" = restore:* ]]; then
+		hostexec "$1" "echo ${2#restore:} >/tmp/halt; rm -f /tmp/halted /tmp/halt.count
+			echo /tmp/kill/halt.so >/etc/ld.so.preload"
+	else
+		hostexec "$1" "echo $2 >/tmp/halt-migros; rm -f /tmp/halted-migros"
+	fi
+}
+
 # halted HOST: until it is where it shall be killed
 halted() {
 	local i
 
 	for ((i = 0; i < 200; i++)); do
-		! hostexec "$1" "test -e /tmp/halted-migros" || return 0
+		! hostexec "$1" "test -e /tmp/halted-migros || test -e /tmp/halted" || return 0
 		! hostexec h1 "test -e /tmp/status" || break
 		sleep 0.3
 	done
@@ -110,7 +143,7 @@ halted() {
 	return 1
 }
 
-go_on() { hostexec "$1" "rm -f /tmp/halt-migros"; }
+go_on() { hostexec "$1" "rm -f /tmp/halt-migros /tmp/halt /etc/ld.so.preload"; }
 
 # strike VICTIM HOST: HOST is where it has halted
 strike() {
@@ -118,9 +151,11 @@ strike() {
 	command | agent) hostexec "$2" "kill -KILL \$(cat /tmp/halted-migros)" ;;
 	runtime) hostexec "$2" "pkill -KILL -x $runtime" && sleep 1 && go_on "$2" ;;
 	criu) hostexec "$2" "pkill -KILL -x criu" && sleep 1 && go_on "$2" ;;
+	both) hostexec "$2" "pkill -KILL -x '$runtime|criu'" && sleep 1 && go_on "$2" ;;
 	source | destination) power "$2" off ;;
 	partner) power h3 off && go_on "$2" ;;
 	network) cut && go_on "$2" ;;
+	traffic) lose && go_on "$2" ;;
 	signal) hostexec "$2" "kill -TERM \$(cat /tmp/halted-migros)" && go_on "$2" ;;
 	source-disk | destination-disk) fill "$2" && go_on "$2" ;;
 	esac
@@ -171,7 +206,7 @@ one() {
 	[[ "$1" = source:* ]] || host=h2
 	begin
 	[[ "$victim" != *-disk ]] || small $host
-	hostexec $host "echo $1 >/tmp/halt-migros; rm -f /tmp/halted-migros"
+	halt $host "$1"
 	busy h1
 	migrate "$([ "$victim" != network ] && [ "$victim" != destination ] || echo 8)"
 	halted $host
@@ -248,7 +283,7 @@ clean_up() {
 		go_on $host
 		hostexec $host "kill -KILL \$(cat /tmp/supervisor.pid 2>/dev/null) 2>/dev/null; rm -f /tmp/supervisor.*
 			sed -i /hang/d /etc/criu/runc.conf
-			pkill -KILL -f halting.py; rm -f /tmp/halted-migros /tmp/said
+			pkill -KILL -f halting.py; rm -f /tmp/halted-migros /tmp/halted /tmp/said
 			findmnt -rno TARGET | grep ^/var/lib/migros/ | sort -r | xargs -r umount -l
 			[ \"\$(findmnt -no FSTYPE /var/lib/migros)\" != tmpfs ] || {
 				umount -l /var/lib/migros
