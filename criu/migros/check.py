@@ -85,7 +85,8 @@ def check(options, connect):
     found.append(examine(f"container {known['container']}", _holder, known["container"]))
     found.append(examine("supervisor", supervisor.look, known.get("restart", ""), known["pid"]))
     found.append(fits.room(known))
-    found += inventory.look(kind.processes(known["cgroups"]), known["new_ip"])
+    found += inventory.look(kind.processes(known["cgroups"]), known["new_ip"],
+                            known.get("apart", False))
     if options.host:
         found += _there(kind, known, connect(options.host))
     return found

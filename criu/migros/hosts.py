@@ -16,7 +16,7 @@ import sys
 from journal import Failure
 from gate import RUN
 
-VERSION = 7
+VERSION = 8
 # In front of what is no request but a tar
 GO = b"go\n"
 

@@ -18,17 +18,23 @@ from journal import Failure
 CAP_IPC_LOCK = 14
 
 
-def _here(pid):
-    """The driver knows only the first network namespace, and a restored task has no
-    capability in another user namespace."""
-    for name, what in (("user", "user"), ("net", "network")):
-        try:
-            theirs = os.readlink(f"/proc/{pid}/ns/{name}")
-        except FileNotFoundError:
-            return "it has ended"
-        if theirs != os.readlink(f"/proc/self/ns/{name}"):
-            raise Failure(f"it has a {what} namespace of its own, in which RDMA cannot be "
-                          "restored; start it in that of the host")
+def _of_host(pid, name):
+    """Whether it is in this namespace of the host; None if it has ended"""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{name}") == os.readlink(f"/proc/self/ns/{name}")
+    except FileNotFoundError:
+        return None
+
+
+def _here(apart, pid):
+    """A restored task has no capability in another user namespace. What is in a network
+    namespace is made anew by whom it is from, or by nobody; RDMA is not in it."""
+    if _of_host(pid, "user") is False:
+        raise Failure("it has a user namespace of its own, in which RDMA cannot be restored; "
+                      "start it in that of the host")
+    if not apart and _of_host(pid, "net") is False:
+        raise Failure("it has a network namespace of its own, which only podman makes anew at "
+                      "another host; start it in that of the host")
     return "its namespaces can be left"
 
 
@@ -56,17 +62,22 @@ def _objects(contexts):
     return [examine(str(each), objects.look, lib, each) for each in contexts]
 
 
-def look(pids, told=False):
+def look(pids, told=False, apart=False):
     """Findings: each thing of these processes, and of their partners; told: whether those have
-    to be told of another address"""
-    found = [each for each in (examine(f"process {pid}", function, pid)
-                               for pid in pids for function in (_here, _memlock))
+    to be told of another address; apart: whether their network is made anew"""
+    found = [each for pid in pids for each in (examine(f"process {pid}", _here, apart, pid),
+                                               examine(f"process {pid}", _memlock, pid))
              if each.state == NO]
     for entry in rdma.resources("cm_id"):
         if entry.get("pid") in pids:
             found.append(Finding(f"rdma_cm id of process {entry['pid']}", NO,
                                  "it cannot be restored; have the program connect without "
                                  "rdma_cm (perftest: no -R)"))
+    if apart and told:
+        # What translates it goes with the address of this host.
+        found += [Finding(f"TCP connection with {each}", NO,
+                          "it comes through an address of this host, and would be cut; let that "
+                          "move along (--keep-ip)") for each in sockets.connected(pids)]
     contexts = objects.contexts(pids)
     if not contexts:
         found.append(Finding("RDMA", NO, "the processes use none; move them without migros"))
@@ -99,7 +110,8 @@ def take(kind, pids):
 
     return {"qps": [entry["lqpn"] for entry in qps], "uc": numbers("UC"), "ud": numbers("UD"),
             "addresses": sorted({rdma.own(entry) for entry in qps} - {None}),
-            "sockets": sockets.bound(pids),
+            # Those of another network namespace come along with it.
+            "sockets": sockets.bound(pids) if pids and _of_host(pids[0], "net") else [],
             "regions": [rdma.region(entry) for entry in regions if "rkey" in entry],
             "mtu": max((entry.get("drv_mig_mtu", 0) for entry in qps), default=0),
             "partners": others, "refusing": partners.refusing(others),

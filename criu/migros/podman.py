@@ -1,5 +1,6 @@
 """Containers of podman"""
 
+import ipaddress
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import admit
 import journal
+import rdma
 from container import Runtime, ask, delete, replace, word
 from journal import Failure
 
@@ -29,7 +31,7 @@ class Podman(Runtime):
     begun to restore."""
 
     NAME = "podman"
-    TOLD = ("cgroups", "cid", "image", "binds")
+    TOLD = ("cgroups", "cid", "image", "binds", "apart", "networks")
     WHOLE = False
 
     def knows(self, container):
@@ -59,6 +61,11 @@ class Podman(Runtime):
                 raise Failure(f"volume {mount['Name']} of container {container}: podman "
                               "does not restore a volume where one of this name is; use "
                               "a directory of the host ('-v DIRECTORY:...')")
+        mode = found["HostConfig"]["NetworkMode"]
+        if mode not in ("host", "none", "bridge"):
+            raise Failure(f"container {container}: its network is '{mode}', which podman does "
+                          "not make anew at another host; start it with a network of podman's, "
+                          "or '--network host'")
         cid = found["Id"]
         cgroups = [f"libpod-{cid}", f"libpod-{cid}.scope"]
         return {"container": found["Name"], "cid": cid, "pid": found["State"]["Pid"],
@@ -66,9 +73,20 @@ class Podman(Runtime):
                 "image": found["Image"], "static": found["StaticDir"],
                 "binds": [mount["Source"] for mount in found["Mounts"]
                           if mount["Type"] == "bind"],
+                "apart": mode != "host",
+                "networks": {name: [each[word] for word in ("IPAddress", "GlobalIPv6Address")
+                                    if each.get(word)]
+                             for name, each in found["NetworkSettings"]["Networks"].items()
+                             if name not in ("host", "none")},
                 "cgroups": cgroups, "bytes": self.memory(cgroups)}
 
     def expected(self, wanted):
+        if wanted["apart"] and not rdma.shared():
+            raise Failure("its RDMA devices are only for processes in the host's network "
+                          "namespace, the container has one of its own; 'rdma system set "
+                          "netns shared', before any such namespace is made")
+        for name, addresses in wanted["networks"].items():
+            _connects(name, addresses)
         image = wanted["image"]
         if subprocess.run(["podman", "image", "exists", image], check=False).returncode:
             raise Failure(f"image {image[:12]}: this host does not have it; 'podman pull', "
@@ -196,6 +214,27 @@ def _whole(archive):
                 {"config.dump", "spec.dump", "checkpoint/inventory.img"} <= there
     except (OSError, tarfile.TarError):
         return False
+
+
+def _connects(name, addresses):
+    """podman gives a container the addresses that it had."""
+    found = ask("podman", "network", "inspect", name)
+    if not found:
+        raise Failure(f"network {name}: podman does not have it here; 'podman network create', "
+                      "with the subnet that it has there")
+    subnets = [ipaddress.ip_network(each["subnet"]) for each in found[0].get("subnets") or []]
+    taken = {address["ipnet"].split("/")[0]: other["name"]
+             for other in (found[0].get("containers") or {}).values()
+             for interface in other["interfaces"].values()
+             for address in interface["subnets"]}
+    for each in addresses:
+        if not any(ipaddress.ip_address(each) in subnet for subnet in subnets):
+            raise Failure(f"network {name}: the container has {each}, which is none of its "
+                          "addresses here; create it with the subnet that it has there")
+        if each in taken:
+            raise Failure(f"network {name}: container {taken[each]} has {each} here, which is "
+                          "the address of the other one there; 'podman run --ip' gives it one "
+                          "of its own")
 
 
 def _inspect(container):

@@ -35,6 +35,15 @@ def links():
             if "netdev" in each]
 
 
+def shared():
+    """Whether processes of all network namespaces may use the devices: not as JSON, which
+    this command does not know"""
+    done = subprocess.run(["rdma", "system", "show"], text=True, check=False,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL)
+    return "netns shared" in done.stdout
+
+
 def region(entry):
     """The number of an MR: its keys are that, and a byte that may be any"""
     return int(entry["rkey"], 16) >> 8 if "rkey" in entry else None

@@ -8,6 +8,8 @@ import struct
 from pathlib import Path
 
 TABLES = ("tcp", "tcp6", "udp", "udp6")
+# TCP_ESTABLISHED of the kernel
+ESTABLISHED = "01"
 
 
 def _inodes(pids):
@@ -31,17 +33,30 @@ def _address(text):
     return getattr(found, "ipv4_mapped", None) or found
 
 
-def bound(pids):
-    """Addresses that are not of every host"""
-    inodes, found = _inodes(pids), set()
-    for name in TABLES if inodes else ():
+def _entries(pids, tables):
+    """Their sockets, as the kernel's tables have them: in words"""
+    inodes = _inodes(pids)
+    for name in tables if inodes else ():
         try:
             lines = Path(f"/proc/{pids[0]}/net/{name}").read_text("ascii").splitlines()[1:]
         except OSError:
             continue
-        for words in map(str.split, lines):
-            each = _address(words[1].split(":")[0])
-            if words[9] in inodes and not \
-                    (each.is_unspecified or each.is_loopback or each.is_multicast):
-                found.add(str(each))
-    return sorted(found)
+        yield from (words for words in map(str.split, lines) if words[9] in inodes)
+
+
+def _of_one_host(pairs):
+    """Addresses, without ports, that are not of every host"""
+    found = {_address(pair.split(":")[0]) for pair in pairs}
+    return sorted(str(each) for each in found if not (
+        each.is_unspecified or each.is_loopback or each.is_multicast))
+
+
+def bound(pids):
+    """Addresses that they are bound to"""
+    return _of_one_host(words[1] for words in _entries(pids, TABLES))
+
+
+def connected(pids):
+    """Hosts that they have a TCP connection with"""
+    return _of_one_host(words[2] for words in _entries(pids, TABLES[:2])
+                        if words[3] == ESTABLISHED)

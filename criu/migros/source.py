@@ -74,7 +74,8 @@ def migrate(options, peer):
                           f"'migros recover {other.id}'")
         fields = check.fields(kind, options)
         check.refuse([fits.room(fields)])
-        check.refuse(inventory.look(kind.processes(fields["cgroups"]), fields["new_ip"]))
+        check.refuse(inventory.look(kind.processes(fields["cgroups"]), fields["new_ip"],
+                                    fields.get("apart", False)))
         try:
             peer.agree()
         except Lost as error:

@@ -190,7 +190,7 @@ nothing() {
 begin() {
 	box h1 run $container "checker --server --device ${device:-rxe0} --control /out/control \
 		--stall ${stall:-300} --output /out/report"
-	wait_port h1 18515
+	listens h1 $container
 	hostexec -t 1200 h3 "timeout 1190 checker --client ${server:-$(address h1)} \
 		--stall ${stall:-300} ${there-}" &
 	# shellcheck disable=SC2034 # ended() waits for it

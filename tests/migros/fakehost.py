@@ -146,7 +146,8 @@ class Fake:
 
     def inspect(self, container):
         return {"container": container, "pid": self._pid(), "cgroups": [], "bytes": 0,
-                "bundle": "/bundle", "cid": "0123", "image": "", "binds": [],
+                "bundle": "/bundle", "cid": "0123", "image": "", "binds": [], "apart": False,
+                "networks": {},
                 "static": str(HOST / "static")}
 
     def expected(self, wanted):
