@@ -1,7 +1,6 @@
 """The images that criu and its plugin have made of processes with RDMA: criu/plugin/README.md
 has the files. What does not fit together is refused."""
 
-import os
 import re
 from pathlib import Path
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from scapy.contrib.roce import AETH, BTH
 from scapy.fields import (BitField, ByteField, FlagsField, IntField,
-                          LongField, ShortField, XBitField, XIntField,
-                          XLongField)
+                          ShortField, XBitField, XIntField, XLongField)
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether

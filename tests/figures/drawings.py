@@ -182,6 +182,23 @@ def blackout(rows):
         "unset multiplot"]
 
 
+def partners(rows):
+    def of(what):
+        return [(row["partners"], *point(row)) for row in rows if row["what"] == what]
+    beside = (("before", THEIRS), ("meanwhile", MORE), ("after", OURS))
+    return "900,380", [
+        *GRID, "set multiplot layout 1,2", "set logscale x 2", "set xlabel 'partners'",
+        "set yrange [0:*]", "set ylabel 'ms'", *block("paused", of("paused")),
+        *block("gap", of("gap")),
+        f"plot $paused using 1:2:3:4 with yerrorlines lc rgb '{OURS}' lw 2 title 'Paused', "
+        f"$gap using 1:2:3:4 with yerrorlines lc rgb '{MORE}' lw 2 "
+        "title 'without a completion'",
+        *(line for when, _ in beside for line in block(when, of(f"bystander {when}"))),
+        "set ylabel 'completions of another connection, 1/s'",
+        "plot " + ", ".join(f"${when} using 1:2:3:4 with yerrorlines lc rgb '{color}' lw 2 "
+                            f"title '{when}'" for when, color in beside), "unset multiplot"]
+
+
 DRAWINGS = {"dump-size": dump_size, "changes": changes, "objects": objects, "qps": qps,
             "frozen": frozen, "hotpath": hotpath, "pairs": pairs, "blackout": blackout,
-            "in-flight": in_flight}
+            "in-flight": in_flight, "partners": partners}

@@ -84,8 +84,8 @@ def qps(rows):
         yield ""
 
 
-def blackout(count):
-    """What RDMA adds in MigrRDMA"""
+def migrrdma_adds(count):
+    """What RDMA adds there"""
     if count not in papers.BLACKOUT:
         return "–"
     without, having = papers.BLACKOUT[count]
@@ -109,7 +109,7 @@ def frozen(rows):
                            for kind in ("without", "with")), number(adds(count)),
              number(100000 * adds(count) / sum(median(of(count, "without", what))
                                                for what in times_of)),
-             blackout(count)) for count in counts))
+             migrrdma_adds(count)) for count in counts))
     yield ""
     yield from table(
         ("QPs", "calls of dump, without RDMA", "with", "of restore, without", "with",
@@ -174,6 +174,14 @@ def blackout(rows):
     yield f"Times of different hosts are known to {cell(find(rows, clocks=True))} ms."
 
 
+def partners(rows):
+    return table(("Partners", "their QPs are Paused, ms", "longest time without a completion, ms",
+                  "another connection, completions per second: before", "meanwhile", "after"), (
+        (str(count), *(cell(find(rows, partners=count, what=what)) for what in (
+            "paused", "gap", "bystander before", "bystander meanwhile", "bystander after")))
+        for count in dict.fromkeys(row["partners"] for row in rows)))
+
+
 TABLES = {"dump-size": dump_size, "changes": changes, "objects": objects, "qps": qps,
           "frozen": frozen, "hotpath": hotpath, "pairs": pairs, "blackout": blackout,
-          "in-flight": in_flight}
+          "in-flight": in_flight, "partners": partners}

@@ -1,6 +1,5 @@
 """Section 3: epochs, secrets and challenges."""
 
-import time
 
 from clauses import clause
 from peer import *
