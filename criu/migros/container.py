@@ -193,12 +193,17 @@ class Runtime:
     def forget(self, record):
         """Let the runtime forget a container that shall not run here."""
 
+    def unmoor(self, record):
+        """runc has the root file system mounted in its own directory of the container during
+        a restore. If it was killed there, it would not forget the container: or it would, and
+        remove all files below that mount first."""
+        names = (record.container, record.fields.get("cid"))
+        _unmount(lambda path: path.name == "criu-root" and path.parent.name in names)
+
     def tidy(self, record):
         """Remove what is left of a container that shall not run here: dead ones,
         tasks of a restore that was not finished, mounts of criu and runc."""
-        # Else runc does not forget a container of which it was killed in a restore.
-        names = (record.container, record.fields.get("cid"))
-        _unmount(lambda path: path.name == "criu-root" and path.parent.name in names)
+        self.unmoor(record)
         self.forget(record)
         for _ in range(50):
             pids = self.processes(record.cgroups)

@@ -131,6 +131,7 @@ def settle(record, limit):
             give_back(record, "returned", reason)
             raise Refused(f"container {record.container}: restore: {reason}",
                           {"state": record.state})
+    kind.unmoor(record)
     record.set("running")
     _empty(record)
     kind.discard(record)

@@ -312,6 +312,7 @@ def restore_here(record, limit):
             raise Failure(f"container {record.container}: restore: {reason}. Its images "
                           f"are good: 'migros recover --to HOST {record.id}', or "
                           f"'migros recover --back {record.id}' again", UNFINISHED)
+    kind.unmoor(record)
     record.set("rolled-back")
     kind.discard(record)
 

@@ -251,6 +251,8 @@ left_source() {
 left_there() {
 	sleep 1
 	recover ""
+	# Else runc, at the end of the container, removes what is mounted there.
+	hostexec h2 "! findmnt -rno TARGET | grep criu-root"
 	at h2
 }
 

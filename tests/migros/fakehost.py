@@ -163,6 +163,9 @@ class Fake:
     def unguard(self, record):
         (HOST / "unguarded").touch()
 
+    def unmoor(self, record):
+        (HOST / "unmoored").touch()
+
     def tidy(self, record):
         self.forget(record)
         for pid in self.processes(record.cgroups):
