@@ -111,7 +111,8 @@ def take(kind, pids):
     return {"qps": [entry["lqpn"] for entry in qps], "uc": numbers("UC"), "ud": numbers("UD"),
             "addresses": sorted({rdma.own(entry) for entry in qps} - {None}),
             # Those of another network namespace come along with it.
-            "sockets": sockets.bound(pids) if pids and _of_host(pids[0], "net") else [],
+            "sockets": sockets.bound(pids) if pids and _of_host(pids[0], "net") is not False
+                       else [],
             "regions": [rdma.region(entry) for entry in regions if "rkey" in entry],
             "mtu": max((entry.get("drv_mig_mtu", 0) for entry in qps), default=0),
             "partners": others, "refusing": partners.refusing(others),

@@ -76,7 +76,7 @@ class Podman(Runtime):
                 "apart": mode != "host",
                 "networks": {name: [each[word] for word in ("IPAddress", "GlobalIPv6Address")
                                     if each.get(word)]
-                             for name, each in found["NetworkSettings"]["Networks"].items()
+                             for name, each in (found["NetworkSettings"]["Networks"] or {}).items()
                              if name not in ("host", "none")},
                 "cgroups": cgroups, "bytes": self.memory(cgroups)}
 
@@ -226,7 +226,7 @@ def _connects(name, addresses):
     taken = {address["ipnet"].split("/")[0]: other["name"]
              for other in (found[0].get("containers") or {}).values()
              for interface in other["interfaces"].values()
-             for address in interface["subnets"]}
+             for address in interface["subnets"] or []}
     for each in addresses:
         if not any(ipaddress.ip_address(each) in subnet for subnet in subnets):
             raise Failure(f"network {name}: the container has {each}, which is none of its "

@@ -219,8 +219,10 @@ int rdma_resume(void)
 
 	if (!rdma_nr_contexts)
 		return -ENOTSUP;
-	if (!marked)
+	if (!marked) {
+		pr_err("Not every process has had its turn: the RDMA contexts can't resume\n");
 		return -1;
+	}
 
 	rdma_keeper_going(true);
 	for (i = 0; i < rdma_nr_contexts; i++)
@@ -242,8 +244,8 @@ void rdma_restore_finish(int ret)
 		pr_err("The RDMA contexts have not been resumed\n");
 		kill_all();
 	}
-	/* Of tasks that are killed nobody has heard: the images can be restored. */
-	if (!rdma_keeper_end() && marked)
+	/* Tasks that CRIU has killed have not run, and nobody has heard of them. */
+	if (!rdma_keeper_end() && marked && ret)
 		rdma_image_set_state(RDMA_STATE_COMPLETE);
 	rdma_close_contexts();
 }

@@ -87,16 +87,27 @@ lose() {
 	local host
 
 	for host in h1 h2 h3; do
-		hostexec $host "nft -f - <<-END
+		hostexec $host "nft -f - <<-END || exit
 			table inet lost {
 				chain in {
 					type filter hook input priority 0
-					$([ $host = h3 ] || echo ip saddr "$(address h3)") udp dport 4791 drop
+					$([ $host = h3 ] || echo ip saddr "$(address h3)") udp dport 4791 counter drop
 				}
 			}
 		END
-		setsid sh -c 'sleep 10; nft delete table inet lost' </dev/null >/dev/null 2>&1 &"
+		setsid sh -c 'sleep 10; nft list table inet lost >/tmp/lost; nft delete table inet lost' </dev/null >/dev/null 2>&1 &"
 	done
+}
+
+# were_lost: packets, in one of the hosts at least
+were_lost() {
+	local host
+
+	for host in h1 h2 h3; do
+		! hostexec $host "cat /tmp/lost; grep 'packets [1-9]' /tmp/lost" || return 0
+	done
+	echo "no packet was lost"
+	return 1
 }
 
 mend() { hostexec h2 "nft delete table inet cut 2>/dev/null || true"; }
@@ -253,6 +264,7 @@ left_there() {
 	recover ""
 	# Else runc, at the end of the container, removes what is mounted there.
 	hostexec h2 "! findmnt -rno TARGET | grep criu-root"
+	[ "$victim" != traffic ] || were_lost
 	at h2
 }
 
